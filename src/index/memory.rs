@@ -1,0 +1,4 @@
+//! In-memory twin.
+/// Memory.
+#[derive(Debug)]
+pub struct Memory;

@@ -1,0 +1,238 @@
+//! The durable index of one share: what the cluster knows of each path (G), what this node last
+//! saw or put there (I), the log that peers follow, and the intents of the apply under way.
+//!
+//! Outstanding work is derived, not stored: `pending` marks an entry whose winner is not
+//! installed, and what a peer lacks is the log after its acknowledged position.
+//!
+//! Two implementations, one suite (`tests`): [`Store`] on SQLite (WAL, synchronous=FULL, one
+//! writer, group commit by the caller), [`Memory`] for tests and the simulator.
+//!
+//! **Invariant:** what a committed transaction wrote survives a power cut; a sequence number is
+//! never used twice within an epoch; an entry's log position is readable no earlier than the entry.
+//! **May not:** decide what to write.
+#![forbid(unsafe_code)]
+
+mod memory;
+mod migrate;
+mod store;
+#[cfg(test)]
+mod tests;
+
+use recsync_proto::{Content, Epoch, Hash, NodeName, Record, Seq, SharePath};
+use thiserror::Error;
+
+use crate::tree::Fingerprint;
+
+pub use memory::Memory;
+pub use store::{Reader, Store};
+
+/// Why the index did not answer or store.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum IndexError {
+    /// The state directory's filesystem is full.
+    #[error("the index at {path} cannot grow: no space left; free space there")]
+    NoSpace {
+        /// The database file.
+        path: String,
+    },
+    /// The file is damaged, or no index.
+    #[error(
+        "the index at {path} is damaged ({why}); move it away, recsync will build it again from the share"
+    )]
+    Damaged {
+        /// The database file.
+        path: String,
+        /// The database's words.
+        why: String,
+    },
+    /// It was made by a newer recsync.
+    #[error(
+        "the index at {path} has schema {found}, this recsync knows up to {known}; upgrade recsync"
+    )]
+    Newer {
+        /// The database file.
+        path: String,
+        /// Its schema version.
+        found: i64,
+        /// Ours.
+        known: i64,
+    },
+    /// Another process has it open.
+    #[error("the index at {path} is in use by another recsync")]
+    InUse {
+        /// The database file.
+        path: String,
+    },
+    /// Anything else, with the database's words.
+    #[error("the index at {path}: {why}")]
+    Other {
+        /// The database file.
+        path: String,
+        /// The database's words.
+        why: String,
+    },
+}
+
+/// What this node last saw or put at a path (I).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Installed {
+    /// What it held.
+    pub content: Content,
+    /// How a stat showed it then.
+    pub fingerprint: Fingerprint,
+    /// The modification time that it stands for, nanoseconds since 1970: the record's, even where
+    /// the filesystem stores it coarser.
+    pub mtime_ns: i64,
+    /// The permission bits that it stands for.
+    pub mode: u32,
+}
+
+/// Everything that this node knows of one path.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Entry {
+    /// G: the cluster's merged record.
+    pub record: Record,
+    /// I: what is on this disk as far as known; none if nothing is.
+    pub installed: Option<Installed>,
+    /// The record's position in this node's log; zero if it is not in the log (only `installed`
+    /// is known, or nothing).
+    pub seq: Seq,
+    /// The peer from which the record came exactly as it is; that peer need not be told of it.
+    /// None for a record that holds something of this node's or of several peers.
+    pub via: Option<NodeName>,
+    /// When the change was noticed, nanoseconds since 1970: lag counts from here.
+    pub changed_ns: i64,
+    /// True if the winner of `record` is not what is installed: there is something to do.
+    pub pending: bool,
+}
+
+/// One position of the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Logged {
+    /// The path; the entry says the rest.
+    pub path: SharePath,
+    /// Its entry.
+    pub entry: Entry,
+}
+
+/// A file-system mutation that replaces or removes, written down before it happens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Intent {
+    /// The operation's number; also the name of its temporary file.
+    pub id: u64,
+    /// The path it acts on.
+    pub path: SharePath,
+    /// What is expected there.
+    pub expect: Fingerprint,
+    /// Where the expected object is to go.
+    pub displaced: crate::tree::Place,
+    /// The new content's hash if a file is installed: tells the staged object from the displaced.
+    pub staged: Option<Content>,
+}
+
+/// What is known of one peer in one share.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct PeerCursor {
+    /// The peer's epoch and the last head that it told.
+    pub seen: Option<(Epoch, Seq)>,
+    /// Everything in our log up to here is acknowledged by that epoch.
+    pub acked: Seq,
+}
+
+/// What a peer lacks of our log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Backlog {
+    /// Records (held ones too are counted no more).
+    pub files: u64,
+    /// Bytes of their winning files.
+    pub bytes: u64,
+    /// When the oldest was noticed, nanoseconds since 1970.
+    pub oldest_ns: Option<i64>,
+}
+
+/// One durable fact to store. The engine returns them as effects; nothing else writes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Write {
+    /// Replaces a path's entry; an entry that says nothing at all is removed.
+    Entry(SharePath, Entry),
+    /// Notes a mutation before it happens.
+    Intent(Intent),
+    /// Forgets it.
+    IntentDone(u64),
+    /// A peer acknowledged one position out of order. `held`: merged there, not installed.
+    Acked {
+        /// Who.
+        peer: NodeName,
+        /// Which position of our log.
+        seq: Seq,
+        /// Merged but not installed.
+        held: bool,
+    },
+    /// Replaces a peer's cursor; acks out of order at or below `acked` are forgotten, all of
+    /// them if `acked` is zero.
+    Peer(NodeName, PeerCursor),
+    /// The highest hybrid logical clock reading used.
+    Clock(u64),
+}
+
+/// Reads of the index. A reader within a transaction sees its writes.
+pub trait IndexRead {
+    /// Returns this index's epoch.
+    fn epoch(&self) -> Epoch;
+    /// Returns the last sequence number used.
+    fn head(&self) -> Result<Seq, IndexError>;
+    /// Returns the highest hybrid logical clock reading used.
+    fn clock(&self) -> Result<u64, IndexError>;
+    /// Returns a path's entry.
+    fn entry(&self, path: &SharePath) -> Result<Option<Entry>, IndexError>;
+    /// Returns the entries directly in a directory with names after `after` (empty: all), by
+    /// name, at most `limit`.
+    fn children(
+        &self,
+        dir: &SharePath,
+        after: &[u8],
+        limit: usize,
+    ) -> Result<Vec<(SharePath, Entry)>, IndexError>;
+    /// True if a path below `dir` has a record with a value: the directory is implied.
+    fn has_live_below(&self, dir: &SharePath) -> Result<bool, IndexError>;
+    /// True if something is installed below `dir`.
+    fn has_installed_below(&self, dir: &SharePath) -> Result<bool, IndexError>;
+    /// Returns paths where a file with these bytes is installed, at most `limit`.
+    fn installed_with(&self, hash: &Hash, limit: usize) -> Result<Vec<SharePath>, IndexError>;
+    /// Returns paths whose installed object has this inode, at most `limit`.
+    fn installed_inode(
+        &self,
+        fs: u64,
+        ino: u64,
+        limit: usize,
+    ) -> Result<Vec<SharePath>, IndexError>;
+    /// Returns the log from `from` (inclusive) to `until` (inclusive), ascending, at most `limit`.
+    fn log(&self, from: Seq, until: Seq, limit: usize) -> Result<Vec<Logged>, IndexError>;
+    /// Returns the path at a log position, if the position is still somebody's.
+    fn at(&self, seq: Seq) -> Result<Option<SharePath>, IndexError>;
+    /// Returns pending paths with log positions below `below`, descending (newest first), at most `limit`.
+    fn pending(&self, below: Seq, limit: usize) -> Result<Vec<Logged>, IndexError>;
+    /// Returns the number of paths with a file installed, and of their bytes.
+    fn installed_files(&self) -> Result<(u64, u64), IndexError>;
+    /// Returns all intents, by number.
+    fn intents(&self) -> Result<Vec<Intent>, IndexError>;
+    /// Returns what is known of a peer.
+    fn peer(&self, peer: &NodeName) -> Result<PeerCursor, IndexError>;
+    /// True if the peer acknowledged this position out of order (above its cursor), held or not.
+    fn is_acked(&self, peer: &NodeName, seq: Seq) -> Result<bool, IndexError>;
+    /// Returns how far the cursor may move: the position before the first one after `acked` that
+    /// is neither acknowledged by the peer nor came from it; the head if there is none.
+    fn acked_through(&self, peer: &NodeName, acked: Seq) -> Result<Seq, IndexError>;
+    /// Returns what the peer lacks: positions after its cursor, neither acknowledged nor from it.
+    fn backlog(&self, peer: &NodeName) -> Result<Backlog, IndexError>;
+    /// Returns tombstones at positions up to `through` with nothing installed, at most `limit`.
+    fn tombstones(&self, through: Seq, limit: usize) -> Result<Vec<SharePath>, IndexError>;
+}
+
+/// An index that can be written: writes are visible to reads at once and durable at `commit`.
+pub trait Index: IndexRead {
+    /// Stores a fact in the open transaction.
+    fn write(&mut self, write: &Write) -> Result<(), IndexError>;
+    /// Makes everything written since the last commit durable. After an error nothing of it is.
+    fn commit(&mut self) -> Result<(), IndexError>;
+}

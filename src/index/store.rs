@@ -1,0 +1,7 @@
+//! SQLite.
+/// Store.
+#[derive(Debug)]
+pub struct Store;
+/// Reader.
+#[derive(Debug)]
+pub struct Reader;

@@ -1,0 +1,2 @@
+//! The `recsync` program: arguments, logging, exit code.
+fn main() {}

@@ -1,0 +1,4 @@
+//! Disk.
+/// Disk.
+#[derive(Debug)]
+pub struct Disk;
