@@ -218,3 +218,6 @@ fn check_target(target: &[u8]) -> Result<(), CodecError> {
 fn limit(holds: bool, what: &'static str) -> Result<(), CodecError> {
     if holds { Ok(()) } else { Err(CodecError::Limit(what)) }
 }
+
+#[cfg(test)]
+mod tests;
