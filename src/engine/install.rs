@@ -117,7 +117,7 @@ impl Engine {
             return Ok(());
         }
         let unseen = self.settle.contains(path) || self.looking.contains_key(path);
-        if self.root.is_some() || self.locked.contains(path) || unseen {
+        if self.locked.contains(path) || unseen {
             return Ok(());
         }
         if let Some(&Retry { due, .. }) = self.retries.get(path)
@@ -425,7 +425,6 @@ impl Engine {
             && old.record.is_tombstone()
             && at_rest(self, from)
             && at_rest(self, to)
-            && self.root.is_none()
             && !self.blocked_above(cx, to)?;
         if !fits {
             return Ok(false);
@@ -718,7 +717,7 @@ impl Engine {
     }
 
     fn has_room(&self) -> bool {
-        self.root.is_none() && self.ops.len() < OPS_MAX / 2 && self.fetching.len() < FETCHES_MAX
+        self.ops.len() < OPS_MAX / 2 && self.fetching.len() < FETCHES_MAX
     }
 
     pub(super) fn sweep(&mut self, cx: &mut Cx<'_>) -> Result<(), IndexError> {
