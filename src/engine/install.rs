@@ -389,6 +389,8 @@ impl Engine {
             let retry = self.backoff(cx, path);
             let why = "no connected peer has its bytes now".to_owned();
             cx.event(Event::Trouble { path: path.clone(), why, retry, kind: "source" });
+            // The peer may tell of a newer state only once it has heard of this one.
+            self.settle_owed(path, AckState::Held);
             return Ok(());
         }
         let entry = cx.entry(path)?;
@@ -647,7 +649,7 @@ impl Engine {
         self.owed.entry(path.clone()).or_default().push(owed);
     }
 
-    fn settle_owed(&mut self, path: &SharePath, state: AckState) {
+    pub(super) fn settle_owed(&mut self, path: &SharePath, state: AckState) {
         if state == AckState::Held && self.owed.len() < RETRIES_MAX {
             // The promise stays open: `Durable` follows when the path is installed.
             for owed in self.owed.get(path).cloned().unwrap_or_default() {

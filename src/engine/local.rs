@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use recsync_proto::message::AckState;
 use recsync_proto::{Content, Register, SharePath, Stamp, Value};
 
 use super::absorb::{Local, absorb};
@@ -76,6 +77,8 @@ impl Engine {
                 let wait = (BUSY_MIN * 2u32.pow(dirt.busy.min(5))).min(BUSY_MAX);
                 let dirt = Dirt { busy: dirt.busy + 1, ..dirt };
                 self.settle.put_back(path.clone(), dirt, now + wait);
+                // What a peer wants here waits for the writer, perhaps for an hour.
+                self.settle_owed(path, AckState::Held);
             }
             Look::Unstable => {
                 let wait = self.settings.settle.max(UNSTABLE_WAIT);
