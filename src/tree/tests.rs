@@ -398,7 +398,7 @@ fn what_may_not_be_searched_is_not_absent() {
     let bed = Bed::new();
     let dir = bed.root().join("dir");
     fs::create_dir(&dir).unwrap();
-    fs::set_permissions(&dir, PermissionsExt::from_mode(0)).unwrap();
+    fs::set_permissions(&dir, PermissionsExt::from_mode(0o000)).unwrap();
     assert_eq!(bed.tree.stat(&at("dir/absent")), Err(TreeError::Denied));
     assert_eq!(bed.tree.list(&at("dir")), Err(TreeError::Denied));
     fs::set_permissions(&dir, PermissionsExt::from_mode(0o700)).unwrap();
@@ -493,7 +493,7 @@ fn mounts_are_boundaries_and_full_or_read_only_disks_say_so() {
     assert_eq!(&bytes, b"\0\0\0\x00456789");
     drop(target);
 
-    mount(&["-o", "remount,ro"], &root);
+    mount(&["-o", "remount,bind,ro"], &root);
     let tree = Disk::open(&root, &share(), None).unwrap();
     assert_eq!(tree.check_root(), Ok(()));
     assert_eq!(tree.stat(&at("file")).unwrap().size, 5);
