@@ -13,6 +13,8 @@ use std::time::Duration;
 use recsync_proto::{NodeName, ShareName};
 use thiserror::Error;
 
+pub use crate::engine::MaxDelete;
+
 /// A valid config file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
@@ -290,44 +292,5 @@ fn masked(address: IpAddr, prefix_len: u8) -> IpAddr {
 impl fmt::Display for Cidr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.base, self.prefix_len)
-    }
-}
-
-/// How many files of a share may vanish at once: whichever bound is smaller. At least one is set.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct MaxDelete {
-    /// Of the share's files, 0 to 100.
-    pub percent: Option<u8>,
-    /// Files.
-    pub count: Option<u64>,
-}
-
-impl MaxDelete {
-    /// Returns how many of `files` may vanish, rounded down.
-    pub fn limit(&self, files: u64) -> u64 {
-        let share = self.percent.map_or(u64::MAX, |percent| {
-            let part = u128::from(files) * u128::from(percent) / 100;
-            u64::try_from(part).unwrap_or(u64::MAX)
-        });
-        share.min(self.count.unwrap_or(u64::MAX))
-    }
-}
-
-impl Default for MaxDelete {
-    /// Half of the files.
-    fn default() -> Self {
-        MaxDelete { percent: Some(50), count: None }
-    }
-}
-
-/// As it is written in the file.
-impl fmt::Display for MaxDelete {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.percent, self.count) {
-            (Some(percent), Some(count)) => write!(f, "[\"{percent}%\", {count}]"),
-            (Some(percent), None) => write!(f, "\"{percent}%\""),
-            (None, Some(count)) => write!(f, "{count}"),
-            (None, None) => f.write_str("[]"),
-        }
     }
 }
