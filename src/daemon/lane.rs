@@ -1,19 +1,27 @@
-//! One lane of one share towards one peer: announcements, answers and the rest, in order.
+//! One lane of one share on one link: announcements, answers and the rest, in order.
 //!
 //! A thread of its own, because reading files and waiting for room on the link are not the share
-//! loop's business, and because order within a lane matters.
+//! loop's business, and because order within a lane matters. It lives as long as the link, so
+//! nothing of an old link is ever said on a new one.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
 use recsync_proto::message::{Announcement, FileRef, Lane, ShareMessage};
-use recsync_proto::{Message, NodeName};
+use recsync_proto::Message;
 
 use super::site::Site;
 use crate::engine::{Announce, Hint, Input, Noticed};
-use crate::net::Links;
+use crate::net::Link;
 use crate::transfer::{self, Outlines};
+
+/// Entries that may wait in a lane when a peer asks for yet more bytes.
+const REQUESTS_MAX: usize = 4_096;
+/// Announcements travel together up to this many, and this many bytes.
+const TOGETHER_MAX: usize = 64;
+const TOGETHER_BYTES: usize = 256 << 10;
 
 /// What goes down a lane.
 #[derive(Debug)]
@@ -32,6 +40,8 @@ pub(super) enum Outgoing {
 #[derive(Debug)]
 pub(super) struct LaneThread {
     queue: Sender<Outgoing>,
+    waiting: Arc<AtomicUsize>,
+    link: Link,
     thread: JoinHandle<()>,
 }
 
@@ -42,51 +52,56 @@ impl LaneThread {
     /// If the kernel refuses a thread.
     pub(super) fn start(
         site: Arc<Site>,
-        links: Arc<Links>,
+        link: Link,
         outlines: Arc<Outlines>,
-        peer: NodeName,
         lane: Lane,
     ) -> std::io::Result<Self> {
-        let (queue, waiting) = channel();
-        let worker = Worker { site, links, outlines, peer, lane };
-        let name = format!("{}-{}", if lane == Lane::Live { "live" } else { "bulk" }, worker.peer);
+        let (queue, jobs) = channel();
+        let waiting = Arc::new(AtomicUsize::new(0));
+        let worker =
+            Worker { site, link: link.clone(), outlines, lane, waiting: waiting.clone() };
+        let name = format!("{}-{}", if lane == Lane::Live { "live" } else { "bulk" }, worker.link.peer());
         let thread =
-            std::thread::Builder::new().name(name).spawn(move || worker.run(&waiting))?;
-        Ok(LaneThread { queue, thread })
+            std::thread::Builder::new().name(name).spawn(move || worker.run(&jobs))?;
+        Ok(LaneThread { queue, waiting, link, thread })
     }
 
-    /// Queues something; lost if the thread has ended, which it does only when the share stops.
+    /// Queues something; lost if the thread has ended, as the share or the link has then.
     pub(super) fn push(&self, what: Outgoing) {
-        if self.queue.send(what).is_err() {
+        let is_request = matches!(what, Outgoing::Outline { .. } | Outgoing::Blocks { .. });
+        let waiting = self.waiting.fetch_add(1, Ordering::Relaxed);
+        // A peer that keeps to the protocol has only few requests under way.
+        if is_request && waiting > REQUESTS_MAX {
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
+            self.link.refuse("it asks for more than it may have under way".to_owned());
+        } else if self.queue.send(what).is_err() {
             tracing::debug!("a lane of a stopping share takes nothing more");
         }
     }
 
-    /// Ends the thread; what waits is dropped.
-    pub(super) fn stop(self) {
-        drop(self.queue);
-        if self.thread.join().is_err() {
-            tracing::error!("a lane's thread panicked");
-        }
+    /// Has the thread end: at once if the share stops or the link is down. What waits is dropped.
+    pub(super) fn stop(self) -> JoinHandle<()> {
+        self.thread
     }
 }
 
 struct Worker {
     site: Arc<Site>,
-    links: Arc<Links>,
+    link: Link,
     outlines: Arc<Outlines>,
-    peer: NodeName,
     lane: Lane,
+    waiting: Arc<AtomicUsize>,
 }
 
 impl Worker {
-    fn run(&self, waiting: &Receiver<Outgoing>) {
-        while let Ok(first) = waiting.recv() {
+    fn run(&self, jobs: &Receiver<Outgoing>) {
+        while let Ok(first) = jobs.recv() {
             let mut next = Some(first);
             // Announcements that wait together travel together.
             let mut together = Vec::new();
             let mut bytes = 0;
             while let Some(what) = next.take() {
+                self.waiting.fetch_sub(1, Ordering::Relaxed);
                 if self.site.is_stopping() {
                     return;
                 }
@@ -95,8 +110,8 @@ impl Worker {
                         let one = self.announcement(announce);
                         bytes += one.inline.as_ref().map_or(256, |inline| inline.len() + 256);
                         together.push(one);
-                        if bytes < transfer::ANNOUNCE_TOGETHER && together.len() < 64 {
-                            next = waiting.try_recv().ok();
+                        if bytes < TOGETHER_BYTES && together.len() < TOGETHER_MAX {
+                            next = jobs.try_recv().ok();
                         }
                     }
                     other => {
@@ -117,9 +132,9 @@ impl Worker {
 
     fn say(&self, body: ShareMessage) {
         let message = Message::Share { share: self.site.name.clone(), body };
-        if let Err(error) = self.links.send(&self.peer, self.lane, message) {
+        if let Err(error) = self.link.send(self.lane, &message) {
             // The link is down: the log and the index know what is still to be said.
-            tracing::trace!(peer = %self.peer, %error, "not sent");
+            tracing::trace!(peer = %self.link.peer(), %error, "not sent");
         }
     }
 

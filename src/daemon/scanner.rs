@@ -138,9 +138,9 @@ impl Worker {
         }
     }
 
-    fn problem(&self, kind: &'static str, path: Option<SharePath>, why: String) {
+    fn problem(&self, kind: &'static str, path: Option<SharePath>, message: String) {
         let share = Some(self.site.name.clone());
-        let problem = Problem { kind, share, peer: None, path, why };
+        let problem = Problem { kind, share, peer: None, path, message };
         self.common.events.report(self.common.clock.now(), problem);
     }
 }

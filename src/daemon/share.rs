@@ -20,13 +20,14 @@ use super::lane::{LaneThread, Outgoing};
 use super::pool::PoolHandle;
 use super::scanner::Scanner;
 use super::site::{Readers, Site};
+use super::credit::Pass;
 use super::board::{Running, ShareBoard, Stage};
 use crate::apply;
 use crate::engine::{
     self, Effect, Engine, Hint, Input, Look, Noticed, Now, conflict,
 };
 use crate::index::{Index as _, IndexError, IndexRead as _, Installed, Store, Write};
-use crate::net::Links;
+use crate::net::Link;
 use crate::observe;
 use crate::sys::{self, Clock};
 use crate::telemetry::events::Problem;
@@ -45,6 +46,23 @@ const ROOT_CHECK: Duration = Duration::from_secs(1);
 pub(super) enum ToShare {
     /// Something for the engine.
     Input(Input),
+    /// A link to a peer came up.
+    LinkUp(Link),
+    /// The link with this number went down.
+    LinkDown(NodeName, u64),
+    /// A peer said something on the link with this number.
+    Heard {
+        /// Which link.
+        link: u64,
+        /// Who.
+        peer: NodeName,
+        /// On which lane.
+        lane: Lane,
+        /// What.
+        message: ShareMessage,
+        /// Its right to wait here.
+        pass: Pass,
+    },
     /// The watcher's word.
     Watch(watch::Event),
     /// A full scan ended.
@@ -63,6 +81,9 @@ impl std::fmt::Debug for ToShare {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             ToShare::Input(input) => write!(f, "Input({input:?})"),
+            ToShare::LinkUp(link) => write!(f, "LinkUp({link:?})"),
+            ToShare::LinkDown(peer, link) => write!(f, "LinkDown({peer}, {link})"),
+            ToShare::Heard { peer, message, .. } => write!(f, "Heard({peer}, {message:?})"),
             ToShare::Watch(event) => write!(f, "Watch({event:?})"),
             ToShare::Scanned => f.write_str("Scanned"),
             ToShare::Rescan => f.write_str("Rescan"),
@@ -102,13 +123,12 @@ pub(super) struct Setup {
 pub(super) struct Common {
     pub(super) clock: Clock,
     pub(super) pool: PoolHandle,
-    pub(super) links: Arc<Links>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) events: Arc<Events>,
 }
 
-/// Runs a share until it is told to stop or cannot go on. `connected` gives the inbox to the
-/// outside once the run can take it in, and returns the peers that are up.
+/// Runs a share until it is told to stop or cannot go on. `connect` gives the inbox to the
+/// outside once the run can take it in, and returns the links that are up.
 ///
 /// # Errors
 /// If the root or the index is not fit to be used, or becomes so.
@@ -116,7 +136,7 @@ pub(super) fn run(
     setup: &Setup,
     common: &Common,
     board: &Arc<ShareBoard>,
-    connected: impl FnOnce(Sender<ToShare>) -> Vec<NodeName>,
+    connect: impl FnOnce(Sender<ToShare>) -> Vec<Link>,
 ) -> Result<(), ShareError> {
     let tree = Arc::new(Disk::open(&setup.path, &setup.name)?);
     let mut fresh = false;
@@ -150,8 +170,8 @@ pub(super) fn run(
 
     let scanner = Scanner::start(site.clone(), common.clone(), board.clone())
         .map_err(system)?;
-    let fetcher = spawn_fetcher(&site, common.links.clone(), fetcher_waiting).map_err(system)?;
-    let desk = Desk::start(site.clone(), common.links.clone()).map_err(system)?;
+    let fetcher = spawn_fetcher(&site, fetcher_waiting).map_err(system)?;
+    let desk = Desk::start(site.clone()).map_err(system)?;
     let (watcher, watch_handle) = spawn_watcher(&site, setup).map_err(system)?;
     board.started(Running {
         site: site.clone(),
@@ -175,22 +195,20 @@ pub(super) fn run(
         scan_due: now.mono + setup.scan_interval,
         root_due: now.mono + ROOT_CHECK,
     };
-    for peer in connected(inbox) {
-        site.input(Input::PeerUp(peer));
+    for link in connect(inbox) {
+        site.tell(ToShare::LinkUp(link));
     }
     let result = share.run(&waiting);
 
     board.stopped();
     site.stop();
     watch_handle.stop();
-    let Loop { mut store, lanes, fetcher: fetcher_inbox, scanner, .. } = share;
-    for lane in lanes.into_values() {
-        lane.stop();
-    }
+    let Loop { mut store, lanes, fetcher: fetcher_inbox, scanner, desk, .. } = share;
     scanner.stop();
     desk.stop();
     drop(fetcher_inbox);
-    for thread in [fetcher, watcher] {
+    let lanes = lanes.into_values().flat_map(|Lanes { live, bulk, .. }| [live, bulk]);
+    for thread in lanes.map(LaneThread::stop).chain([fetcher, watcher]) {
         if thread.join().is_err() {
             tracing::error!(share = %setup.name, "a thread panicked");
         }
@@ -250,7 +268,6 @@ fn spawn_watcher(
 
 fn spawn_fetcher(
     site: &Arc<Site>,
-    links: Arc<Links>,
     waiting: Receiver<FetcherInput>,
 ) -> std::io::Result<JoinHandle<()>> {
     let site = site.clone();
@@ -261,11 +278,7 @@ fn spawn_fetcher(
                 match output {
                     FetcherOutput::Send { peer, lane, message } => {
                         let share = site.name.clone();
-                        let message = Message::Share { share, body: message };
-                        if let Err(error) = links.send(&peer, lane, message) {
-                            // The link is down, and the fetcher hears of that too.
-                            tracing::trace!(%peer, %error, "not sent");
-                        }
+                        site.say(&peer, lane, &Message::Share { share, body: message });
                     }
                     FetcherOutput::Fetched { path, hash, source } => {
                         site.input(Input::Fetched { path, hash, source });
@@ -276,6 +289,13 @@ fn spawn_fetcher(
     })
 }
 
+/// Both lanes of the link in use to a peer.
+struct Lanes {
+    link: u64,
+    live: LaneThread,
+    bulk: LaneThread,
+}
+
 struct Loop {
     site: Arc<Site>,
     common: Common,
@@ -283,7 +303,7 @@ struct Loop {
     store: Store,
     engine: Engine,
     changes: Arc<Changes>,
-    lanes: BTreeMap<(NodeName, Lane), LaneThread>,
+    lanes: BTreeMap<NodeName, Lanes>,
     outlines: Arc<Outlines>,
     desk: Arc<Desk>,
     fetcher: Sender<FetcherInput>,
@@ -337,16 +357,33 @@ impl Loop {
             match what {
                 ToShare::Input(input) => {
                     inputs += 1;
-                    effects.extend(self.input(now, input)?);
+                    effects.extend(self.step(now, input)?);
+                }
+                ToShare::LinkUp(link) => {
+                    inputs += 1;
+                    effects.extend(self.link_up(now, link)?);
+                }
+                ToShare::LinkDown(peer, link) => {
+                    inputs += 1;
+                    if self.lanes.get(&peer).is_some_and(|lanes| lanes.link == link) {
+                        effects.extend(self.link_down(now, peer)?);
+                    }
+                }
+                ToShare::Heard { link, peer, lane, message, pass } => {
+                    inputs += 1;
+                    if self.lanes.get(&peer).is_some_and(|lanes| lanes.link == link) {
+                        effects.extend(self.heard(now, peer, lane, message)?);
+                    }
+                    drop(pass);
                 }
                 ToShare::Watch(event) => {
                     if let Some(input) = self.watched(now, event)? {
                         inputs += 1;
-                        effects.extend(self.engine.step(now, input, &mut self.store)?);
+                        effects.extend(self.step(now, input)?);
                     }
                 }
                 ToShare::Scanned => {
-                    effects.extend(self.engine.step(now, Input::Scanned, &mut self.store)?);
+                    effects.extend(self.step(now, Input::Scanned)?);
                     self.board.set_stage(Stage::Watching);
                 }
                 ToShare::Rescan => self.rescan(now),
@@ -361,48 +398,80 @@ impl Loop {
             }
         }
         if inputs == 0 {
-            effects.extend(self.engine.step(now, Input::Tick, &mut self.store)?);
+            effects.extend(self.step(now, Input::Tick)?);
         }
         effects.extend(self.engine.pump(now, &mut self.store)?);
         self.store.commit()?;
         self.site.gate.set_busy(self.engine.is_busy());
         self.board.progress(self.engine.load(), self.engine.held());
-        self.hand_out(now, effects)?;
+        self.hand_out(now, effects);
         Ok(true)
     }
 
-    fn input(&mut self, now: Now, input: Input) -> Result<Vec<Effect>, ShareError> {
-        if let Input::PeerDown(peer) = &input {
-            self.to_fetcher(FetcherInput::PeerDown(peer.clone()));
-            self.desk.peer_down(peer);
+    fn step(&mut self, now: Now, input: Input) -> Result<Vec<Effect>, ShareError> {
+        Ok(self.engine.step(now, input, &mut self.store)?)
+    }
+
+    fn link_up(&mut self, now: Now, link: Link) -> Result<Vec<Effect>, ShareError> {
+        let peer = link.peer().clone();
+        let mut effects = Vec::new();
+        if self.lanes.contains_key(&peer) {
+            effects = self.link_down(now, peer.clone())?;
         }
-        match input {
-            Input::Message { peer, lane, message } => match message {
-                ShareMessage::GetOutline { id, file, first, count } => {
-                    self.push(&peer, lane, Outgoing::Outline { id, file, first, count })?;
-                    Ok(Vec::new())
-                }
-                ShareMessage::GetBlocks { id, file, first, count } => {
-                    self.push(&peer, lane, Outgoing::Blocks { id, file, first, count })?;
-                    Ok(Vec::new())
-                }
-                ShareMessage::Outline { .. }
-                | ShareMessage::Block { .. }
-                | ShareMessage::Gone { .. } => {
-                    self.to_fetcher(FetcherInput::Message { peer, message });
-                    Ok(Vec::new())
-                }
-                ShareMessage::GetDigests { .. } | ShareMessage::Digests { .. } => {
-                    self.desk.take(peer, message);
-                    Ok(Vec::new())
-                }
-                _ => {
-                    let input = Input::Message { peer, lane, message };
-                    Ok(self.engine.step(now, input, &mut self.store)?)
-                }
-            },
-            input => Ok(self.engine.step(now, input, &mut self.store)?),
+        let start = |lane| {
+            LaneThread::start(self.site.clone(), link.clone(), self.outlines.clone(), lane)
+        };
+        let lanes = Lanes {
+            link: link.id(),
+            live: start(Lane::Live).map_err(system)?,
+            bulk: start(Lane::Bulk).map_err(system)?,
+        };
+        self.lanes.insert(peer.clone(), lanes);
+        self.site.set_link(&peer, Some(link));
+        effects.extend(self.step(now, Input::PeerUp(peer))?);
+        Ok(effects)
+    }
+
+    fn link_down(&mut self, now: Now, peer: NodeName) -> Result<Vec<Effect>, ShareError> {
+        // Their threads end by themselves: the link takes nothing more.
+        self.lanes.remove(&peer);
+        self.site.set_link(&peer, None);
+        self.to_fetcher(FetcherInput::PeerDown(peer.clone()));
+        self.desk.peer_down(&peer);
+        self.step(now, Input::PeerDown(peer))
+    }
+
+    /// Takes what a peer said to the one whose business it is.
+    fn heard(
+        &mut self,
+        now: Now,
+        peer: NodeName,
+        lane: Lane,
+        message: ShareMessage,
+    ) -> Result<Vec<Effect>, ShareError> {
+        match message {
+            ShareMessage::GetOutline { id, file, first, count } => {
+                self.push(&peer, lane, Outgoing::Outline { id, file, first, count });
+            }
+            ShareMessage::GetBlocks { id, file, first, count } => {
+                self.push(&peer, lane, Outgoing::Blocks { id, file, first, count });
+            }
+            ShareMessage::Outline { .. }
+            | ShareMessage::Block { .. }
+            | ShareMessage::Gone { .. } => {
+                self.to_fetcher(FetcherInput::Message { peer, message });
+            }
+            ShareMessage::GetDigests { .. } | ShareMessage::Digests { .. } => {
+                self.desk.take(peer, message);
+            }
+            ShareMessage::Open(_)
+            | ShareMessage::Announce(_)
+            | ShareMessage::CaughtUp { .. }
+            | ShareMessage::Acks(_) => {
+                return self.step(now, Input::Message { peer, lane, message });
+            }
         }
+        Ok(Vec::new())
     }
 
     /// Takes the watcher's word; returns what of it is the engine's business.
@@ -439,9 +508,9 @@ impl Loop {
         Ok(None)
     }
 
-    fn problem(&self, now: Now, kind: &'static str, path: Option<SharePath>, why: String) {
+    fn problem(&self, now: Now, kind: &'static str, path: Option<SharePath>, message: String) {
         let share = Some(self.site.name.clone());
-        self.common.events.report(now, Problem { kind, share, peer: None, path, why });
+        self.common.events.report(now, Problem { kind, share, peer: None, path, message });
     }
 
     fn rescan(&mut self, now: Now) {
@@ -449,7 +518,7 @@ impl Loop {
         self.scanner.scan(SharePath::root());
     }
 
-    fn hand_out(&mut self, now: Now, effects: Vec<Effect>) -> Result<(), ShareError> {
+    fn hand_out(&mut self, now: Now, effects: Vec<Effect>) {
         let mut ops = Vec::new();
         for effect in effects {
             match effect {
@@ -460,10 +529,10 @@ impl Loop {
                 }
                 Effect::Announce(announce) => {
                     let (peer, lane) = (announce.peer.clone(), announce.lane);
-                    self.push(&peer, lane, Outgoing::Announce(announce))?;
+                    self.push(&peer, lane, Outgoing::Announce(announce));
                 }
                 Effect::Send { peer, lane, message } => {
-                    self.push(&peer, lane, Outgoing::Say(message))?;
+                    self.push(&peer, lane, Outgoing::Say(message));
                 }
                 Effect::Scan(dir) => self.scanner.scan(dir),
                 Effect::Event(event) => {
@@ -475,7 +544,6 @@ impl Loop {
         if !ops.is_empty() {
             self.changes.push(ops, &self.site, &self.common.pool);
         }
-        Ok(())
     }
 
     fn look(&self, path: SharePath, installed: Option<Installed>, hint: Hint) {
@@ -491,18 +559,14 @@ impl Loop {
         });
     }
 
-    fn push(&mut self, peer: &NodeName, lane: Lane, what: Outgoing) -> Result<(), ShareError> {
-        let key = (peer.clone(), lane);
-        if let Some(thread) = self.lanes.get(&key) {
-            thread.push(what);
-            return Ok(());
+    /// Queues something for a peer; dropped if its link is down.
+    fn push(&self, peer: &NodeName, lane: Lane, what: Outgoing) {
+        if let Some(lanes) = self.lanes.get(peer) {
+            match lane {
+                Lane::Live => lanes.live.push(what),
+                Lane::Bulk => lanes.bulk.push(what),
+            }
         }
-        let (site, links) = (self.site.clone(), self.common.links.clone());
-        let thread = LaneThread::start(site, links, self.outlines.clone(), peer.clone(), lane)
-            .map_err(system)?;
-        thread.push(what);
-        self.lanes.insert(key, thread);
-        Ok(())
     }
 
     fn to_fetcher(&self, input: FetcherInput) {
