@@ -4,13 +4,14 @@
 //! loop's business, and because order within a lane matters. It lives as long as the link, so
 //! nothing of an old link is ever said on a new one.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
-use recsync_proto::message::{Announcement, FileRef, Lane, ShareMessage};
-use recsync_proto::Message;
+use recsync_proto::message::{Announcement, Lane, ShareMessage};
+use recsync_proto::{Message, SharePath};
 
 use super::site::Site;
 use crate::engine::{Announce, Hint, Input, Noticed};
@@ -30,10 +31,8 @@ pub(super) enum Outgoing {
     Announce(Announce),
     /// A message as it is.
     Say(ShareMessage),
-    /// The answer to a request for block hashes.
-    Outline { id: u32, file: FileRef, first: u32, count: u32 },
-    /// The answer to a request for blocks.
-    Blocks { id: u32, file: FileRef, first: u32, count: u32 },
+    /// The answer to a `GetOutline` or a `GetBlocks`.
+    Answer(ShareMessage),
 }
 
 /// The sending end of a lane's thread.
@@ -68,7 +67,7 @@ impl LaneThread {
 
     /// Queues something; lost if the thread has ended, as the share or the link has then.
     pub(super) fn push(&self, what: Outgoing) {
-        let is_request = matches!(what, Outgoing::Outline { .. } | Outgoing::Blocks { .. });
+        let is_request = matches!(what, Outgoing::Answer(_));
         let waiting = self.waiting.fetch_add(1, Ordering::Relaxed);
         // A peer that keeps to the protocol has only few requests under way.
         if is_request && waiting > REQUESTS_MAX {
@@ -114,9 +113,13 @@ impl Worker {
                             next = jobs.try_recv().ok();
                         }
                     }
-                    other => {
+                    Outgoing::Say(body) => {
                         self.say_all(&mut together);
-                        self.answer(other);
+                        self.say(body);
+                    }
+                    Outgoing::Answer(question) => {
+                        self.say_all(&mut together);
+                        self.answer(&question);
                     }
                 }
             }
@@ -130,12 +133,15 @@ impl Worker {
         }
     }
 
-    fn say(&self, body: ShareMessage) {
+    /// False if the link is down.
+    fn say(&self, body: ShareMessage) -> bool {
         let message = Message::Share { share: self.site.name.clone(), body };
-        if let Err(error) = self.link.send(self.lane, &message) {
+        let sent = self.link.send(self.lane, &message);
+        if let Err(error) = &sent {
             // The link is down: the log and the index know what is still to be said.
             tracing::trace!(peer = %self.link.peer(), %error, "not sent");
         }
+        sent.is_ok()
     }
 
     fn announcement(&self, announce: Announce) -> Announcement {
@@ -150,35 +156,34 @@ impl Worker {
         Announcement { seq, path, record, inline, moved_from }
     }
 
-    fn answer(&self, what: Outgoing) {
-        let tree = &*self.site.tree;
-        let mut send = |body| self.say(body);
-        let (path, answered) = match what {
-            Outgoing::Say(body) => return self.say(body),
-            Outgoing::Announce(_) => return,
-            Outgoing::Outline { id, file, first, count } => {
-                let answered = self.site.readers.with(|reader| {
-                    transfer::serve_outline(tree, reader, &self.outlines, id, &file, first, count, &mut send)
-                });
-                (file.path, answered)
+    fn answer(&self, question: &ShareMessage) {
+        let mut send = |body: ShareMessage| {
+            if let (ShareMessage::Gone { .. }, Some(path)) = (&body, asked_for(question)) {
+                // If the file is another one now, the look will tell the peer.
+                self.look_again(path.clone());
             }
-            Outgoing::Blocks { id, file, first, count } => {
-                let answered = self.site.readers.with(|reader| {
-                    transfer::serve_blocks(tree, reader, id, &file, first, count, &mut send)
-                });
-                (file.path, answered)
-            }
+            if self.say(body) { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         };
-        match answered {
-            Ok(true) => {}
-            // Gone: if the file is another one now, the look will tell the peer.
-            Ok(false) => self.look_again(path),
-            Err(error) => tracing::warn!(%path, %error, "cannot serve a file"),
+        let served = self.site.readers.with(|reader| {
+            transfer::serve(&*self.site.tree, reader, &self.outlines, question, &mut send);
+            Ok(())
+        });
+        if let Err(error) = served {
+            tracing::warn!(share = %self.site.name, %error, "cannot serve a file");
         }
     }
 
-    fn look_again(&self, path: recsync_proto::SharePath) {
+    fn look_again(&self, path: SharePath) {
         let noticed = Noticed::Scan;
         self.site.input(Input::Dirty { path, hint: Hint::Written, noticed });
+    }
+}
+
+fn asked_for(question: &ShareMessage) -> Option<&SharePath> {
+    match question {
+        ShareMessage::GetOutline { file, .. } | ShareMessage::GetBlocks { file, .. } => {
+            Some(&file.path)
+        }
+        _ => None,
     }
 }

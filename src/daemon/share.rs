@@ -3,6 +3,7 @@
 //! **Invariant:** effects leave the loop only after the commit of what the engine wrote before
 //! them; a run that fails leaves nothing behind but the index, from which the next one begins.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -11,7 +12,7 @@ use std::time::Duration;
 
 use recsync_proto::message::{Lane, ShareMessage};
 use recsync_proto::path::Escaped;
-use recsync_proto::{Epoch, Message, NodeName, ShareName, SharePath};
+use recsync_proto::{Dot, Epoch, Message, NodeName, Seq, ShareName, SharePath};
 use thiserror::Error;
 
 use super::changes::Changes;
@@ -103,9 +104,22 @@ pub(super) enum ShareError {
     /// The index failed.
     #[error(transparent)]
     Index(#[from] IndexError),
+    /// What a crash left could not be put in order.
+    #[error(transparent)]
+    Recover(apply::RecoverError),
     /// The kernel refused a thread or a directory.
     #[error("{0}")]
     System(String),
+}
+
+impl From<apply::RecoverError> for ShareError {
+    fn from(error: apply::RecoverError) -> Self {
+        match error {
+            apply::RecoverError::Root(error) => ShareError::Root(error),
+            apply::RecoverError::Index(error) => ShareError::Index(error),
+            apply::RecoverError::Temp(_) => ShareError::Recover(error),
+        }
+    }
 }
 
 /// What a share needs to run.
@@ -160,7 +174,7 @@ pub(super) fn run(
         setup.settings.settle,
         inbox.clone(),
     ));
-    let dirty = recover(&site, &mut store)?;
+    let dirty = recover(&site, &setup.settings.node, &mut store)?;
     let now = common.clock.now();
     let first_op = u64::try_from(now.wall_ns).unwrap_or(0);
     let engine = Engine::new(setup.settings.clone(), &store, first_op, fresh)?;
@@ -238,12 +252,23 @@ fn check_root_id(store: &mut Store, tree: &Disk, setup: &Setup) -> Result<(), Sh
 }
 
 /// Finishes or undoes what a stop interrupted; returns the paths to be looked at.
-fn recover(site: &Site, store: &mut Store) -> Result<Vec<SharePath>, ShareError> {
-    let intents = store.intents()?;
+fn recover(site: &Site, node: &NodeName, store: &mut Store) -> Result<Vec<SharePath>, ShareError> {
     let now = site.clock.now();
-    let report = apply::recover(&*site.tree, &intents, now.wall_ns, |path, fingerprint| {
-        conflict::recovered_path(path, fingerprint.mtime_ns, fingerprint.ino)
-    });
+    let day = conflict::utc_day(now.wall_ns);
+    // Numbers that no operation of this index has had name what is kept.
+    let seq = Cell::new(u64::try_from(now.wall_ns).unwrap_or(0));
+    let keep_as = |path: &SharePath| {
+        seq.set(seq.get() + 1);
+        let dot = Dot { epoch: store.epoch(), seq: Seq(seq.get()) };
+        conflict::kept_path(path, node, now.wall_ns, dot)
+    };
+    let report = apply::recover(&*site.tree, store, now.wall_ns, &day, keep_as)?;
+    for (place, why) in &report.troubles {
+        tracing::warn!(share = %site.name, %place, %why, "left by a crash, and tried again at the next start");
+    }
+    for place in &report.kept {
+        tracing::warn!(share = %site.name, %place, "kept: a file that was changed in the instant of a crash");
+    }
     for id in &report.done {
         store.write(&Write::IntentDone(*id))?;
     }
@@ -450,11 +475,8 @@ impl Loop {
         message: ShareMessage,
     ) -> Result<Vec<Effect>, ShareError> {
         match message {
-            ShareMessage::GetOutline { id, file, first, count } => {
-                self.push(&peer, lane, Outgoing::Outline { id, file, first, count });
-            }
-            ShareMessage::GetBlocks { id, file, first, count } => {
-                self.push(&peer, lane, Outgoing::Blocks { id, file, first, count });
+            ShareMessage::GetOutline { .. } | ShareMessage::GetBlocks { .. } => {
+                self.push(&peer, lane, Outgoing::Answer(message));
             }
             ShareMessage::Outline { .. }
             | ShareMessage::Block { .. }
