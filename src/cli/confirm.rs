@@ -59,6 +59,29 @@ mod tests {
     use crate::serve::testing::{Daemon, Fake, status};
 
     #[test]
+    fn help() {
+        insta::assert_snapshot!(crate::cli::show::help::<Args>("confirm"), @r#"
+        Lists what a guard holds back (mass delete, replaced disk), lets it go or undoes it
+
+        Without arguments it lists what waits, each with its id. `confirm ID` lets it go; `confirm --reject
+        ID` undoes it: files whose deletes are rejected come back.
+
+        Usage: confirm [OPTIONS] [ID]
+
+        Arguments:
+          [ID]
+                  What to let go
+
+        Options:
+              --reject <ID>
+                  What to undo instead
+
+          -h, --help
+                  Print help (see a summary with '-h')
+        "#);
+    }
+
+    #[test]
     fn lists_what_waits() {
         let mut status = status();
         insta::assert_snapshot!(list(&status, Style { colours: false }), @r#"

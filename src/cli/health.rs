@@ -96,6 +96,30 @@ mod tests {
     }
 
     #[test]
+    fn help() {
+        insta::assert_snapshot!(crate::cli::show::help::<Args>("health"), @r#"
+        Says whether the daemon does its job, for Keepalived's track_script and container probes
+
+        Prints one line and exits with 0 (healthy) or 1 (unhealthy, no daemon, or no answer within 900 ms).
+        By default neither lag nor a dead peer makes a node unhealthy: when one node is lost, the one that
+        is left must not demote itself.
+
+        Usage: health [OPTIONS]
+
+        Options:
+              --max-lag <DURATION>
+                  Unhealthy too if anything waits for longer than this to be durable on a peer, or here, as
+                  far as the peer last told; for example 30s
+
+              --require-peer
+                  Unhealthy too if no peer is connected
+
+          -h, --help
+                  Print help (see a summary with '-h')
+        "#);
+    }
+
+    #[test]
     fn a_survivor_is_healthy_unless_asked_for_more() {
         let dead = [(false, 7_500.0, Some(40.0))];
         check(&dead, &args(None, false), &[]);

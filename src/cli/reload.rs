@@ -45,6 +45,22 @@ mod tests {
     use crate::serve::testing::{Daemon, Fake};
 
     #[test]
+    fn help() {
+        insta::assert_snapshot!(crate::cli::show::help::<Args>("reload"), @r#"
+        Has the daemon read its config again, and prints what changed
+
+        The same as SIGHUP. A config with a mistake is refused as a whole and the old one stays: exit code
+        1.
+
+        Usage: reload
+
+        Options:
+          -h, --help
+                  Print help (see a summary with '-h')
+        "#);
+    }
+
+    #[test]
     fn says_what_changed_and_when() {
         let mut reloaded = Reloaded { changes: vec![], at_next_start: vec![] };
         assert_eq!(text(&reloaded), "nothing changed");

@@ -39,6 +39,25 @@ mod tests {
     use crate::serve::testing::{Daemon, Fake};
 
     #[test]
+    fn help() {
+        insta::assert_snapshot!(crate::cli::show::help::<Args>("rescan"), @r#"
+        Has the daemon scan a share, or all of them, from top to bottom now
+
+        Returns at once; `recsync status` shows when it is done. Changes are found by watching; a scan is
+        for what the watcher cannot see, such as writes by another machine to a network filesystem.
+
+        Usage: rescan [OPTIONS]
+
+        Options:
+              --share <SHARE>
+                  Only this share
+
+          -h, --help
+                  Print help (see a summary with '-h')
+        "#);
+    }
+
+    #[test]
     fn asks_for_one_or_all() {
         let daemon = Daemon::start(Fake::default());
         let rescan = |share: Option<&str>| {

@@ -118,6 +118,14 @@ pub(super) fn things(number: u64, name: &str) -> String {
     format!("{} {name}{}", count(number), if number == 1 { "" } else { "s" })
 }
 
+/// Returns what `recsync NAME --help` prints, but for the options that all commands have.
+#[cfg(test)]
+pub(super) fn help<A: clap::Args>(name: &'static str) -> String {
+    let mut command = A::augment_args(clap::Command::new(name)).term_width(100);
+    let help = command.render_long_help().to_string();
+    help.lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

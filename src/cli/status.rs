@@ -274,6 +274,25 @@ mod tests {
     const PLAIN: Style = Style { colours: false };
 
     #[test]
+    fn help() {
+        insta::assert_snapshot!(crate::cli::show::help::<Args>("status"), @r#"
+        Shows peers, shares, lag, queues, throughput, recent errors and conflicts
+
+        Usage: status [OPTIONS]
+
+        Options:
+              --json
+                  Prints one JSON document, the same as GET /api/v1/status
+
+              --watch
+                  Shows it again every second, with throughput, until Ctrl-C
+
+          -h, --help
+                  Print help
+        "#);
+    }
+
+    #[test]
     fn one_screen() {
         insta::assert_snapshot!(text(&status(), None, PLAIN), @r#"
         fs1, recsync 1.2.3, up 3 d 3 h, healthy

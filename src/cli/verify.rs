@@ -177,6 +177,37 @@ mod tests {
     }
 
     #[test]
+    fn help() {
+        insta::assert_snapshot!(crate::cli::show::help::<Args>("verify"), @r#"
+        Compares the shares with the peers' as they are on disk now
+
+        By path, kind, size, mtime, mode, owner and indexed hash. What is on its way is looked at again
+        until it has arrived or the timeout is over, and is no difference. Exit code 0: consistent; 1:
+        differences; 2: it could not be checked.
+
+        Usage: verify [OPTIONS]
+
+        Options:
+              --share <SHARE>
+                  Only this share
+
+              --peer <PEER>
+                  Only with this peer
+
+              --timeout <DURATION>
+                  How long to wait for what is on its way
+
+                  [default: 60s]
+
+              --json
+                  Prints one JSON document
+
+          -h, --help
+                  Print help (see a summary with '-h')
+        "#);
+    }
+
+    #[test]
     fn tells_a_person() {
         insta::assert_snapshot!(text(&differing()), @r#"
         recordings with fs2: consistent (120,345 files, 9.2 GB compared in 1.8 s)
