@@ -179,7 +179,10 @@ impl Desk {
     pub(super) fn check(&self, peer: &NodeName, timeout: Duration) -> Result<Check, VerifyError> {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let (asker, answers) = channel();
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(id, (peer.clone(), asker));
+        self.waiting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(id, (peer.clone(), asker));
         let mut far = Asker { desk: self, peer, id, answers: &answers };
         let result = self.compare(&mut far, peer, timeout);
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
@@ -306,7 +309,9 @@ impl Far for Asker<'_> {
         let page = self.wait(dir.as_bytes())?;
         // Names that do not go on from where they were asked for would never end.
         let first = page.entries.first().map(|entry| entry.name.as_slice());
-        if first.is_some_and(|first| first <= after) || !page.entries.is_sorted_by(|a, b| a.name < b.name) {
+        if first.is_some_and(|first| first <= after)
+            || !page.entries.is_sorted_by(|a, b| a.name < b.name)
+        {
             let why = format!("{}: its answer for {dir} is out of order", self.peer);
             return Err(VerifyError::There(why));
         }

@@ -57,11 +57,10 @@ impl LaneThread {
     ) -> std::io::Result<Self> {
         let (queue, jobs) = channel();
         let waiting = Arc::new(AtomicUsize::new(0));
-        let worker =
-            Worker { site, link: link.clone(), outlines, lane, waiting: waiting.clone() };
-        let name = format!("{}-{}", if lane == Lane::Live { "live" } else { "bulk" }, worker.link.peer());
-        let thread =
-            std::thread::Builder::new().name(name).spawn(move || worker.run(&jobs))?;
+        let worker = Worker { site, link: link.clone(), outlines, lane, waiting: waiting.clone() };
+        let name =
+            format!("{}-{}", if lane == Lane::Live { "live" } else { "bulk" }, worker.link.peer());
+        let thread = std::thread::Builder::new().name(name).spawn(move || worker.run(&jobs))?;
         Ok(LaneThread { queue, waiting, link, thread })
     }
 

@@ -52,6 +52,7 @@ use credit::Credit;
 use host::Host;
 use lag::LagBoard;
 use pool::Pool;
+use service::Door;
 use share::{Common, Setup, ToShare};
 
 /// Worker threads: their work is waiting for the disk, more of them than this wait no faster.
@@ -242,7 +243,7 @@ impl Node {
             // A sender that is gone means the same.
             let _stopped = stopped.wait_for(|stopped| *stopped).await.is_ok();
         };
-        let router = serve::router(self.clone(), Scope::Control);
+        let router = serve::router(Arc::new(Door(self.clone())), Scope::Control);
         runtime.spawn(control.serve(router, until_stopped(stopped.clone())));
         if let Some(http) = &config.http {
             let address = resolve("serve HTTP on", &http.listen, &config.file)?;
@@ -253,7 +254,7 @@ impl Node {
                 why: why.to_string(),
                 file: config.file.clone(),
             })?;
-            let router = serve::router(self.clone(), Scope::of_listener(address, http.api));
+            let router = serve::router(Arc::new(Door(self.clone())), Scope::of_listener(address, http.api));
             runtime.spawn(serve::http(listener, router, until_stopped(stopped.clone())));
         }
         Ok(())

@@ -1,6 +1,7 @@
 //! Answers what people, scripts and monitoring ask.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use recsync_proto::message::{DigestEntry, DigestKind};
@@ -28,23 +29,26 @@ use crate::verify;
 /// How often a share that is asked to verify is looked for if it is not running yet.
 const UNASKED: &str = "recsync status shows why";
 
-impl Service for std::sync::Arc<Node> {
+/// The node as `serve` sees it.
+pub(super) struct Door(pub(super) Arc<Node>);
+
+impl Service for Door {
     fn status(&self) -> Answer<'_, Status> {
-        let node = self.clone();
+        let node = self.0.clone();
         Box::pin(async move { on_thread(move || node.tell_status()).await })
     }
 
     fn health(&self) -> Health {
-        Node::tell_health(self)
+        self.0.tell_health()
     }
 
     fn ready(&self) -> Ready {
-        let reasons: Vec<String> = self.hosts().iter().filter_map(|host| unready(host)).collect();
+        let reasons: Vec<String> = self.0.hosts().iter().filter_map(|host| unready(host)).collect();
         Ready { ready: reasons.is_empty(), reasons }
     }
 
     fn metrics_text(&self, format: Format) -> Answer<'_, String> {
-        let node = self.clone();
+        let node = self.0.clone();
         Box::pin(async move {
             on_thread(move || {
                 node.refresh();
@@ -55,7 +59,7 @@ impl Service for std::sync::Arc<Node> {
     }
 
     fn rescan(&self, share: Option<ShareName>) -> Answer<'_, Result<Rescan, CommandError>> {
-        let result = self.select(share.as_ref()).and_then(|hosts| {
+        let result = self.0.select(share.as_ref()).and_then(|hosts| {
             let mut shares = Vec::new();
             for host in hosts {
                 if !host.tell(ToShare::Rescan) {
@@ -72,13 +76,9 @@ impl Service for std::sync::Arc<Node> {
         Box::pin(std::future::ready(result))
     }
 
-    fn held(&self) -> Answer<'_, Vec<Held>> {
-        let held = self.hosts().iter().flat_map(|host| host.held()).collect();
-        Box::pin(std::future::ready(held))
-    }
-
     fn decide(&self, id: String, decision: Decision) -> Answer<'_, Result<Decided, CommandError>> {
-        let host = self.hosts().into_iter().find(|host| host.held().iter().any(|held| held.id == id));
+        let host =
+            self.0.hosts().into_iter().find(|host| host.held().iter().any(|held| held.id == id));
         let result = match host {
             None => Err(CommandError::Unknown(format!(
                 "nothing waits under `{id}`; `recsync confirm` lists what does"
@@ -98,12 +98,12 @@ impl Service for std::sync::Arc<Node> {
     }
 
     fn verify(&self, verify: Verify) -> Answer<'_, Result<VerifyReport, CommandError>> {
-        let node = self.clone();
+        let node = self.0.clone();
         Box::pin(async move { on_thread(move || node.run_verify(&verify)).await })
     }
 
     fn reload(&self) -> Answer<'_, Result<Reloaded, CommandError>> {
-        let node = self.clone();
+        let node = self.0.clone();
         Box::pin(async move { on_thread(move || node.reload_config()).await })
     }
 }
@@ -155,10 +155,7 @@ impl Host {
 }
 
 impl Node {
-    fn select(
-        &self,
-        share: Option<&ShareName>,
-    ) -> Result<Vec<std::sync::Arc<Host>>, CommandError> {
+    fn select(&self, share: Option<&ShareName>) -> Result<Vec<Arc<Host>>, CommandError> {
         let mut hosts = self.hosts();
         if let Some(share) = share {
             hosts.retain(|host| host.name == *share);
@@ -228,9 +225,10 @@ impl Node {
             Stage::Starting | Stage::Scanning => ShareState::Scanning,
             Stage::Watching => ShareState::Watching,
         };
-        let pending = state.running.as_ref().map(|running| {
-            running.site.readers.with(|reader| reader.pending_count()).unwrap_or(0)
-        });
+        let pending = state
+            .running
+            .as_ref()
+            .map(|running| running.site.readers.with(|reader| reader.pending_files()).unwrap_or(0));
         ShareStatus {
             name: host.name.to_string(),
             path: share.map(|share| share.path.display().to_string()).unwrap_or_default(),
@@ -366,9 +364,10 @@ impl Node {
         let (had, has) = (names(&old.peers, |p| &p.name), names(&new.peers, |p| &p.name));
         changes.extend(has.difference(&had).map(|name| format!("peer {name} added")));
         changes.extend(had.difference(&has).map(|name| format!("peer {name} removed")));
-        let altered = new.peers.iter().filter(|peer| {
-            old.peers.iter().any(|known| known.name == peer.name && known != *peer)
-        });
+        let altered = new
+            .peers
+            .iter()
+            .filter(|peer| old.peers.iter().any(|known| known.name == peer.name && known != *peer));
         changes.extend(altered.map(|peer| format!("peer {} changed", peer.name)));
         let mut running = new.clone();
         (running.node, running.http) = (old.node.clone(), old.http.clone());

@@ -5,8 +5,9 @@
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::str::FromStr as _;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -15,27 +16,25 @@ use recsync_proto::path::Escaped;
 use recsync_proto::{Dot, Epoch, Message, NodeName, Seq, ShareName, SharePath};
 use thiserror::Error;
 
+use super::board::{Running, ShareBoard, Stage};
 use super::changes::Changes;
+use super::credit::Pass;
 use super::desk::Desk;
 use super::lane::{LaneThread, Outgoing};
 use super::pool::PoolHandle;
 use super::scanner::Scanner;
 use super::site::{Readers, Site};
-use super::credit::Pass;
-use super::board::{Running, ShareBoard, Stage};
 use crate::apply;
-use crate::engine::{
-    self, Effect, Engine, Hint, Input, Look, Noticed, Now, conflict,
-};
+use crate::engine::{self, Effect, Engine, Hint, Input, Look, Noticed, Now, Saved, conflict};
 use crate::index::{Index as _, IndexError, IndexRead as _, Installed, Store, Write};
 use crate::net::Link;
 use crate::observe;
 use crate::sys::{self, Clock};
 use crate::telemetry::events::Problem;
-use crate::telemetry::metrics::labels;
+use crate::telemetry::metrics;
 use crate::telemetry::{Events, Metrics};
-use crate::transfer::{Fetcher, FetcherInput, FetcherOutput, Outlines};
-use crate::tree::{Disk, RootError, Tree as _};
+use crate::transfer::{FetchOutput, Fetcher, Outlines, Want};
+use crate::tree::{Disk, RootError, RootId, Tree as _};
 use crate::watch::{self, Watcher};
 
 /// Inputs taken together, and committed together.
@@ -152,13 +151,15 @@ pub(super) fn run(
     board: &Arc<ShareBoard>,
     connect: impl FnOnce(Sender<ToShare>) -> Vec<Link>,
 ) -> Result<(), ShareError> {
-    let tree = Arc::new(Disk::open(&setup.path, &setup.name)?);
-    let mut fresh = false;
-    let mut store = Store::open(&setup.index, || {
-        fresh = true;
-        Epoch(sys::random_u64())
-    })?;
-    check_root_id(&mut store, &tree, setup)?;
+    let mut store = Store::open(&setup.index, || Epoch(sys::random_u64()))?;
+    let known = store.root_id()?;
+    let expected = known.as_deref().and_then(|id| RootId::from_str(id).ok());
+    let tree = Arc::new(Disk::open(&setup.path, &setup.name, expected)?);
+    // An index that has never seen a root has never seen a file.
+    let fresh = known.is_none();
+    if fresh {
+        store.set_root_id(&tree.root_id().to_string())?;
+    }
     let was_clean = store.begin_run()?;
     if !was_clean && !fresh {
         tracing::info!(share = %setup.name, "the last stop was not a clean one: looking for what it left");
@@ -182,16 +183,11 @@ pub(super) fn run(
         site.input(Input::Dirty { path, hint: Hint::Written, noticed: Noticed::Scan });
     }
 
-    let scanner = Scanner::start(site.clone(), common.clone(), board.clone())
-        .map_err(system)?;
-    let fetcher = spawn_fetcher(&site, fetcher_waiting).map_err(system)?;
+    let scanner = Scanner::start(site.clone(), common.clone(), board.clone()).map_err(system)?;
+    let fetcher = spawn_fetcher(&site, common.metrics.clone(), fetcher_waiting).map_err(system)?;
     let desk = Desk::start(site.clone()).map_err(system)?;
     let (watcher, watch_handle) = spawn_watcher(&site, setup).map_err(system)?;
-    board.started(Running {
-        site: site.clone(),
-        watch: watch_handle.clone(),
-        desk: desk.clone(),
-    });
+    board.started(Running { site: site.clone(), watch: watch_handle.clone(), desk: desk.clone() });
 
     let mut share = Loop {
         site: site.clone(),
@@ -237,20 +233,6 @@ fn system(error: std::io::Error) -> ShareError {
     ShareError::System(format!("the kernel refused a thread: {error}"))
 }
 
-/// The marker's id must be the one that the index was made for.
-fn check_root_id(store: &mut Store, tree: &Disk, setup: &Setup) -> Result<(), ShareError> {
-    let found = tree.root_id().to_string();
-    match store.root_id()? {
-        None => Ok(store.set_root_id(&found)?),
-        Some(expected) if expected == found => Ok(()),
-        Some(expected) => Err(ShareError::Root(RootError::OtherRoot {
-            path: setup.path.display().to_string(),
-            found: format!("{} {found}", setup.name),
-            expected: format!("{} {expected}", setup.name),
-        })),
-    }
-}
-
 /// Finishes or undoes what a stop interrupted; returns the paths to be looked at.
 fn recover(site: &Site, node: &NodeName, store: &mut Store) -> Result<Vec<SharePath>, ShareError> {
     let now = site.clock.now();
@@ -284,34 +266,80 @@ fn spawn_watcher(
         let site = site.clone();
         move |event| site.tell(ToShare::Watch(event))
     };
-    let (watcher, handle) =
-        Watcher::new(setup.path.clone(), site.tree.clone(), site.clock, sink);
+    let (watcher, handle) = Watcher::new(setup.path.clone(), site.tree.clone(), site.clock, sink);
     let name = format!("watch-{}", site.name);
     let thread = std::thread::Builder::new().name(name).spawn(move || watcher.run())?;
     Ok((thread, handle))
 }
 
+/// What the fetcher's thread can be told.
+#[derive(Debug)]
+enum ToFetcher {
+    Start(Want),
+    Heard(NodeName, ShareMessage),
+    PeerDown(NodeName),
+}
+
 fn spawn_fetcher(
     site: &Arc<Site>,
-    waiting: Receiver<FetcherInput>,
+    metrics: Arc<Metrics>,
+    inbox: Receiver<ToFetcher>,
 ) -> std::io::Result<JoinHandle<()>> {
     let site = site.clone();
-    let mut fetcher = Fetcher::new(site.tree.clone());
     std::thread::Builder::new().name(format!("fetch-{}", site.name)).spawn(move || {
-        for input in waiting {
-            for output in fetcher.step(input) {
-                match output {
-                    FetcherOutput::Send { peer, lane, message } => {
-                        let share = site.name.clone();
-                        site.say(&peer, lane, &Message::Share { share, body: message });
-                    }
-                    FetcherOutput::Fetched { path, hash, source } => {
-                        site.input(Input::Fetched { path, hash, source });
-                    }
+        let tree = &*site.tree;
+        let mut fetcher = Fetcher::new();
+        let mut out = Vec::new();
+        loop {
+            // Looking for blocks on this disk fills the time in which nothing is heard.
+            let next = if fetcher.has_work() {
+                match inbox.try_recv() {
+                    Err(TryRecvError::Disconnected) => return,
+                    next => next.ok(),
                 }
+            } else {
+                let Ok(next) = inbox.recv() else { return };
+                Some(next)
+            };
+            if site.is_stopping() {
+                return;
+            }
+            match next {
+                Some(ToFetcher::Start(want)) => fetcher.start(tree, want, &mut out),
+                Some(ToFetcher::Heard(peer, message)) => {
+                    fetcher.message(tree, &peer, message, &mut out);
+                }
+                Some(ToFetcher::PeerDown(peer)) => {
+                    fetcher.peer_down(tree, &peer, &mut out);
+                }
+                None => {
+                    fetcher.work(tree, &mut out);
+                }
+            }
+            for output in out.drain(..) {
+                fetched(&site, &metrics, output);
             }
         }
     })
+}
+
+fn fetched(site: &Site, metrics: &Metrics, output: FetchOutput) {
+    match output {
+        FetchOutput::Send { peer, lane, message } => {
+            let share = site.name.clone();
+            site.say(&peer, lane, &Message::Share { share, body: message });
+        }
+        FetchOutput::Fetched { path, hash, source, reused } => {
+            if reused > 0 {
+                let label = metrics::SavedBy::new(site.name.clone(), Saved::Delta);
+                metrics.saved_bytes.with(label).inc_by(reused);
+            }
+            if let Err(why) = &source {
+                tracing::debug!(share = %site.name, %path, %why, "not fetched");
+            }
+            site.input(Input::Fetched { path, hash, source: source.ok() });
+        }
+    }
 }
 
 /// Both lanes of the link in use to a peer.
@@ -331,7 +359,7 @@ struct Loop {
     lanes: BTreeMap<NodeName, Lanes>,
     outlines: Arc<Outlines>,
     desk: Arc<Desk>,
-    fetcher: Sender<FetcherInput>,
+    fetcher: Sender<ToFetcher>,
     scanner: Scanner,
     scan_interval: Duration,
     scan_due: Duration,
@@ -428,7 +456,7 @@ impl Loop {
         effects.extend(self.engine.pump(now, &mut self.store)?);
         self.store.commit()?;
         self.site.gate.set_busy(self.engine.is_busy());
-        self.board.progress(self.engine.load(), self.engine.held());
+        self.board.progress(self.engine.load(), self.engine.held(), now.wall_ns);
         self.hand_out(now, effects);
         Ok(true)
     }
@@ -443,9 +471,8 @@ impl Loop {
         if self.lanes.contains_key(&peer) {
             effects = self.link_down(now, peer.clone())?;
         }
-        let start = |lane| {
-            LaneThread::start(self.site.clone(), link.clone(), self.outlines.clone(), lane)
-        };
+        let start =
+            |lane| LaneThread::start(self.site.clone(), link.clone(), self.outlines.clone(), lane);
         let lanes = Lanes {
             link: link.id(),
             live: start(Lane::Live).map_err(system)?,
@@ -461,7 +488,7 @@ impl Loop {
         // Their threads end by themselves: the link takes nothing more.
         self.lanes.remove(&peer);
         self.site.set_link(&peer, None);
-        self.to_fetcher(FetcherInput::PeerDown(peer.clone()));
+        self.to_fetcher(ToFetcher::PeerDown(peer.clone()));
         self.desk.peer_down(&peer);
         self.step(now, Input::PeerDown(peer))
     }
@@ -481,7 +508,7 @@ impl Loop {
             ShareMessage::Outline { .. }
             | ShareMessage::Block { .. }
             | ShareMessage::Gone { .. } => {
-                self.to_fetcher(FetcherInput::Message { peer, message });
+                self.to_fetcher(ToFetcher::Heard(peer, message));
             }
             ShareMessage::GetDigests { .. } | ShareMessage::Digests { .. } => {
                 self.desk.take(peer, message);
@@ -506,7 +533,11 @@ impl Loop {
             }
             watch::Event::Scan { dir, why } => {
                 if why == watch::Why::Overflow {
-                    self.common.metrics.watch_overflows.with(labels::Share::new(share.clone())).inc();
+                    self.common
+                        .metrics
+                        .watch_overflows
+                        .with(metrics::Share::new(share.clone()))
+                        .inc();
                     tracing::warn!(%share, "more changed at once than could be heard: scanning all of it");
                 }
                 self.scanner.scan(dir);
@@ -547,7 +578,7 @@ impl Loop {
                 Effect::Look { path, installed, hint } => self.look(path, installed, hint),
                 Effect::Apply(op) => ops.push(op),
                 Effect::Fetch { path, file, peer, lane, seq, basis } => {
-                    self.to_fetcher(FetcherInput::Start { path, file, peer, lane, seq, basis });
+                    self.to_fetcher(ToFetcher::Start(Want { path, file, peer, lane, seq, basis }));
                 }
                 Effect::Announce(announce) => {
                     let (peer, lane) = (announce.peer.clone(), announce.lane);
@@ -574,7 +605,7 @@ impl Loop {
             if site.is_stopping() {
                 return;
             }
-            let wall_ns = site.clock.now().wall_ns;
+            let wall_ns = || site.clock.now().wall_ns;
             let installed = installed.as_ref();
             let look = observe::look(&*site.tree, &path, installed, hint, site.settle(), wall_ns);
             site.input(Input::Looked { path, look });
@@ -591,7 +622,7 @@ impl Loop {
         }
     }
 
-    fn to_fetcher(&self, input: FetcherInput) {
+    fn to_fetcher(&self, input: ToFetcher) {
         if self.fetcher.send(input).is_err() {
             tracing::error!(share = %self.site.name, "the fetcher has ended");
         }

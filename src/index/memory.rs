@@ -276,6 +276,10 @@ impl IndexRead for Memory {
         Ok(newest_first.map(|seq| self.entries.logged(&self.entries.log[seq])).collect())
     }
 
+    fn pending_files(&self) -> Result<u64, IndexError> {
+        Ok(self.entries.pending.len() as u64)
+    }
+
     fn installed_files(&self) -> Result<(u64, u64), IndexError> {
         Ok((self.entries.files, self.entries.bytes))
     }

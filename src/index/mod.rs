@@ -224,6 +224,8 @@ pub trait IndexRead {
     fn at(&self, seq: Seq) -> Result<Option<SharePath>, IndexError>;
     /// Returns pending paths with log positions below `below`, descending (newest first), at most `limit`.
     fn pending(&self, below: Seq, limit: usize) -> Result<Vec<Logged>, IndexError>;
+    /// Returns the number of pending paths.
+    fn pending_files(&self) -> Result<u64, IndexError>;
     /// Returns the number of paths with a file installed, and of their bytes.
     fn installed_files(&self) -> Result<(u64, u64), IndexError>;
     /// Returns all intents, by number.

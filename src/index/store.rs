@@ -41,6 +41,11 @@ pub struct Store {
 }
 
 impl Store {
+    /// Returns the database's file, for [`Reader::open`].
+    pub fn path(&self) -> &Path {
+        &self.reads.path
+    }
+
     /// Opens the index at `path`, or makes one with the epoch that `fresh_epoch` mints.
     ///
     /// The directory must exist. Beside the database lie its `-wal` and `-shm` files and `.lock`.
@@ -341,6 +346,10 @@ impl IndexRead for Store {
 
     fn pending(&self, below: Seq, limit: usize) -> Result<Vec<Logged>, IndexError> {
         self.reads.pending(below, limit)
+    }
+
+    fn pending_files(&self) -> Result<u64, IndexError> {
+        self.reads.pending_files()
     }
 
     fn installed_files(&self) -> Result<(u64, u64), IndexError> {
