@@ -7,11 +7,13 @@ use std::io::Write as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::Path;
+use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicUsize;
 
 use proptest::prelude::*;
 use recsync_proto::ShareName;
+use recsync_proto::path::PathError;
 use rustix::fs::{CWD, Mode, OFlags, RenameFlags, mkdirat, openat, renameat_with};
 use tempfile::TempDir;
 
@@ -24,6 +26,8 @@ struct Share {
     running: Running,
     root: PathBuf,
     outside: PathBuf,
+    /// What was reported until all was watched.
+    start: Vec<Event>,
     marks: AtomicUsize,
     _dir: TempDir,
 }
@@ -41,8 +45,8 @@ impl Share {
         fs::create_dir(&outside).unwrap();
         prepare(&root);
         let running = Running::start(|sink| watcher(&root, bounds, sink));
-        running.until_scan(Why::Start);
-        Share { running, root, outside, marks: AtomicUsize::new(0), _dir: dir }
+        let start = running.until_scan(Why::Start);
+        Share { running, root, outside, start, marks: AtomicUsize::new(0), _dir: dir }
     }
 
     fn path(&self, path: &str) -> PathBuf {
@@ -456,7 +460,53 @@ fn a_stopped_watcher_gives_its_watches_back() {
     let mut share = Share::new();
     assert_eq!(share.kernel_watches(), 1);
     share.running.stop();
-    assert_eq!(share.kernel_watches(), 0);
+    assert_eq!((share.running.handle.watched(), share.kernel_watches()), (0, 0));
+}
+
+/// In a user namespace of its own, a process has its own limit of watches.
+const LIMIT: &str = "/proc/sys/user/max_inotify_watches";
+
+#[test]
+fn the_kernels_own_watch_limit_is_met_and_overcome() {
+    if std::env::var_os("RECSYNC_TEST_NAMESPACE").is_some() {
+        return meet_the_limit();
+    }
+    let unshare = |script: &str| {
+        let mut command = Command::new("unshare");
+        command.args(["-Ur", "sh", "-c", script]).arg(std::env::current_exe().unwrap());
+        command.env("RECSYNC_TEST_NAMESPACE", "1").output()
+    };
+    match unshare(&format!("echo 4 > {LIMIT}")) {
+        Ok(output) if output.status.success() => {}
+        refused => return eprintln!("SKIPPED: no user namespace to be had: {refused:?}"),
+    }
+    let name = "watch::tests::disk::the_kernels_own_watch_limit_is_met_and_overcome";
+    let output = unshare(&format!(r#"echo 4 > {LIMIT} && "$0" --exact {name}"#)).unwrap();
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && told.contains("1 passed"), "{output:?}");
+}
+
+fn meet_the_limit() {
+    let bounds = Bounds { retry: Duration::from_millis(1), ..BOUNDS };
+    let share = Share::with(bounds, |root| {
+        for dir in ["a/b", "c/d", "e/f"] {
+            fs::create_dir_all(root.join(dir)).unwrap();
+        }
+    });
+    assert_eq!(told(&share.start), ["3 unwatched", ". scan Start"]);
+    let Event::Coverage { why: Some(WatchError::WatchesUsedUp { setting, .. }), .. } =
+        &share.start[0]
+    else {
+        panic!("{:?}", share.start)
+    };
+    assert_eq!(setting.to_string(), "user.max_inotify_watches = 4");
+    assert_eq!(share.kernel_watches(), 4);
+    fs::write(LIMIT, "100").unwrap();
+    share.running.until(|event| matches!(event, Event::Coverage { unwatched: 0, .. }));
+    assert_eq!(share.kernel_watches(), 7);
+    share.running.until_scan(Why::Unwatched);
+    share.write("e/f/x.wav");
+    assert_eq!(share.told(), ["e/f/x.wav Created", "e/f/x.wav Written"]);
 }
 
 /// What users do to directories.

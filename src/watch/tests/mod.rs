@@ -9,7 +9,10 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use recsync_proto::SharePath;
+
 use super::*;
+use crate::engine::Hint;
 
 /// Longer than anything takes on a loaded machine; a test that waits this long has failed.
 const DEADLINE: Duration = Duration::from_secs(60);

@@ -5,7 +5,9 @@ use std::sync::Mutex;
 
 use super::stub::Stub;
 use super::*;
+use crate::tree::TreeError;
 use crate::watch::queue::Feed;
+use crate::watch::raw::{Raw, What};
 use crate::watch::source::{Refusal, Refused};
 
 /// What the stand-in for the kernel holds, and how much of it is to be had.
