@@ -370,7 +370,7 @@ pub(super) fn span_of(text: &str, section: &str, index: usize, key: &str) -> Opt
     let root = DeTable::parse(text).ok()?.into_inner();
     let value = root.get(section)?;
     let block = match value.get_ref() {
-        DeValue::Array(list) => list.iter().nth(index)?,
+        DeValue::Array(list) => list.get(index)?,
         _ => value,
     };
     Some(block.get_ref().as_table()?.get(key).map_or_else(|| block.span(), Spanned::span))
@@ -380,7 +380,7 @@ pub(super) fn span_of(text: &str, section: &str, index: usize, key: &str) -> Opt
 /// value; nothing if it is not written as a `[[section]]` block.
 pub(super) fn block_span(text: &str, section: &str, index: usize) -> Option<Range<usize>> {
     let root = DeTable::parse(text).ok()?.into_inner();
-    let block = root.get(section)?.get_ref().as_array()?.iter().nth(index)?;
+    let block = root.get(section)?.get_ref().as_array()?.get(index)?;
     let header = block.span();
     if !text[header.clone()].starts_with("[[") {
         return None;
