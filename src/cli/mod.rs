@@ -21,7 +21,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
-use crate::config::ConfigError;
+use crate::config::{self, ConfigError};
 
 /// Where the config is if neither `--config` nor `RECSYNC_CONFIG` says.
 const CONFIG_FILE: &str = "/etc/recsync/recsync.toml";
@@ -79,6 +79,14 @@ impl Global {
             std::env::var_os("RECSYNC_CONFIG").filter(|file| !file.is_empty()).map(PathBuf::from)
         });
         named.unwrap_or_else(|| CONFIG_FILE.into())
+    }
+
+    /// Returns the control socket of the node whose config it is: where a command asks the daemon.
+    ///
+    /// # Errors
+    /// If there is no valid config.
+    pub fn control(&self) -> Result<PathBuf, ConfigError> {
+        Ok(config::load(&self.config_file())?.node.control)
     }
 
     /// Returns how to call `recsync` with the same config, for a hint that can be pasted.
