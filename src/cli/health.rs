@@ -17,7 +17,7 @@ const TIMEOUT: Duration = Duration::from_millis(900);
 /// ms). By default neither lag nor a dead peer makes a node unhealthy: when one node is lost, the
 /// one that is left must not demote itself.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(super) struct Args {
     /// Unhealthy too if anything waits for longer than this to be durable on a peer, or here, as
     /// far as the peer last told; for example 30s
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
@@ -31,7 +31,7 @@ pub struct Args {
 ///
 /// # Errors
 /// If stdout cannot be written; that there is no daemon is an answer.
-pub fn run(control: &Path, args: Args) -> anyhow::Result<Exit> {
+pub(super) fn run(control: &Path, args: Args) -> anyhow::Result<Exit> {
     let reasons = match Client::new(control).with_timeout(TIMEOUT).health() {
         Ok(health) => reasons(health, &args),
         Err(error) => vec![error.to_string()],

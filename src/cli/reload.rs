@@ -12,13 +12,13 @@ use crate::serve::{Client, ClientError};
 /// The same as SIGHUP. A config with a mistake is refused as a whole and the old one stays: exit
 /// code 1.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub(super) struct Args {}
 
 /// Asks and tells.
 ///
 /// # Errors
 /// If there is no daemon, or it could not read its config.
-pub fn run(control: &Path, _args: Args) -> anyhow::Result<Exit> {
+pub(super) fn run(control: &Path, _args: Args) -> anyhow::Result<Exit> {
     match Client::new(control).post::<Reloaded>("/api/v1/reload", &()) {
         Ok(reloaded) => {
             out::text(text(&reloaded))?;

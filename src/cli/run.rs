@@ -5,13 +5,13 @@ use crate::daemon;
 
 /// Runs the daemon in the foreground, until SIGTERM or Ctrl-C
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub(super) struct Args {}
 
 /// Runs it.
 ///
 /// # Errors
 /// If it cannot start.
-pub fn run(global: &Global, Args {}: Args) -> anyhow::Result<Exit> {
+pub(super) fn run(global: &Global, Args {}: Args) -> anyhow::Result<Exit> {
     daemon::run(&global.config_file())?;
     Ok(Exit::Well)
 }

@@ -22,7 +22,7 @@ const LAG_DOUBTFUL_SECONDS: f64 = 5.0;
 
 /// Shows peers, shares, lag, queues, throughput, recent errors and conflicts
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(super) struct Args {
     /// Prints one JSON document, the same as GET /api/v1/status
     #[arg(long)]
     json: bool,
@@ -35,7 +35,7 @@ pub struct Args {
 ///
 /// # Errors
 /// If there is no daemon.
-pub fn run(control: &Path, args: Args) -> anyhow::Result<Exit> {
+pub(super) fn run(control: &Path, args: Args) -> anyhow::Result<Exit> {
     let client = Client::new(control);
     let status: Status = client.get("/api/v1/status")?;
     if args.json {

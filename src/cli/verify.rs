@@ -24,7 +24,7 @@ const COMPARE_MAX: Duration = Duration::from_secs(3600);
 /// until it has arrived or the timeout is over, and is no difference. Exit code 0: consistent;
 /// 1: differences; 2: it could not be checked.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(super) struct Args {
     /// Only this share
     #[arg(long, value_name = "SHARE", value_parser = |name: &str| ShareName::new(name))]
     share: Option<ShareName>,
@@ -43,7 +43,7 @@ pub struct Args {
 ///
 /// # Errors
 /// If there is no daemon, no such share or peer, or a peer cannot be asked.
-pub fn run(control: &Path, args: Args) -> anyhow::Result<Exit> {
+pub(super) fn run(control: &Path, args: Args) -> anyhow::Result<Exit> {
     let request = VerifyRequest {
         share: args.share.map(|share| share.to_string()),
         peer: args.peer.map(|peer| peer.to_string()),

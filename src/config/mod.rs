@@ -129,12 +129,14 @@ impl Source {
         }
     }
 
-    /// Returns a finding about a value of a valid text, at the place of the value: what only a look
-    /// at the disk can tell. `index` counts the blocks of that name from 0.
-    pub fn finding(&self, section: &str, index: usize, key: &str, why: String) -> Mistake {
-        let (line, column) = raw::span_of(&self.text, section, index, key)
+    /// Returns a finding about a key of a valid text, as `("share.path", 1)`, at the place of its
+    /// value: what only a look at the machine can tell. `index` counts the blocks of one name from
+    /// 0. What is not written is found at the block, or at the top of the file.
+    pub fn finding(&self, key: &str, index: usize, why: String) -> Mistake {
+        let (section, name) = key.split_once('.').unwrap_or((key, ""));
+        let (line, column) = raw::span_of(&self.text, section, index, name)
             .map_or((1, 1), |span| line_and_column(&self.text, span.start));
-        Mistake { line, column, key: format!("{section}.{key}"), why }
+        Mistake { line, column, key: key.to_owned(), why }
     }
 }
 

@@ -106,7 +106,7 @@ impl DaemonError {
 }
 
 /// The running daemon.
-pub(crate) struct Node {
+struct Node {
     clock: Clock,
     config: Mutex<Config>,
     fingerprint: String,
@@ -254,7 +254,8 @@ impl Node {
                 why: why.to_string(),
                 file: config.file.clone(),
             })?;
-            let router = serve::router(Arc::new(Door(self.clone())), Scope::of_listener(address, http.api));
+            let router =
+                serve::router(Arc::new(Door(self.clone())), Scope::of_listener(address, http.api));
             runtime.spawn(serve::http(listener, router, until_stopped(stopped.clone())));
         }
         Ok(())
@@ -268,12 +269,12 @@ impl Node {
         Ok(())
     }
 
-    pub(super) fn config(&self) -> Config {
+    fn config(&self) -> Config {
         lock(&self.config).clone()
     }
 
     /// Returns the shares in the order of the config.
-    pub(super) fn hosts(&self) -> Vec<Arc<Host>> {
+    fn hosts(&self) -> Vec<Arc<Host>> {
         let hosts = lock(&self.hosts);
         let config = lock(&self.config);
         config.shares.iter().filter_map(|share| hosts.get(&share.name).cloned()).collect()

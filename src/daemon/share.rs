@@ -69,8 +69,6 @@ pub(super) enum ToShare {
     Scanned,
     /// Look through the whole tree.
     Rescan,
-    /// Run something between two batches: questions that only the loop can answer.
-    Ask(Box<dyn FnOnce(&Engine, &Store) + Send>),
     /// Changed settings.
     Settings(engine::Settings, Duration),
     /// End.
@@ -87,7 +85,6 @@ impl std::fmt::Debug for ToShare {
             ToShare::Watch(event) => write!(f, "Watch({event:?})"),
             ToShare::Scanned => f.write_str("Scanned"),
             ToShare::Rescan => f.write_str("Rescan"),
-            ToShare::Ask(_) => f.write_str("Ask"),
             ToShare::Settings(..) => f.write_str("Settings"),
             ToShare::Stop => f.write_str("Stop"),
         }
@@ -440,7 +437,6 @@ impl Loop {
                     self.board.set_stage(Stage::Watching);
                 }
                 ToShare::Rescan => self.rescan(now),
-                ToShare::Ask(ask) => ask(&self.engine, &self.store),
                 ToShare::Settings(settings, scan_interval) => {
                     self.site.set_settle(settings.settle);
                     self.scan_due = self.scan_due.min(now.mono + scan_interval);
