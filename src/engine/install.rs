@@ -34,6 +34,10 @@ pub(super) struct Owed {
 /// Acknowledgements that wait for a path: bounded by the peers' windows.
 pub(super) type OwedByPath = BTreeMap<SharePath, Vec<Owed>>;
 
+/// Paths that wait for an operation above them, with the bytes that came along; bounded by the
+/// peers' windows and the sweep's chunks.
+pub(super) type BlockedBelow = BTreeMap<SharePath, Vec<(SharePath, Option<Source>)>>;
+
 /// An operation under way.
 #[derive(Debug)]
 pub(super) struct Running {
@@ -157,7 +161,10 @@ impl Engine {
             }
             (Step::Remove, _) => self.remove(cx, path, &entry),
             (Step::Install, Some(winner)) => {
-                if self.blocked_above(cx, path)? {
+                if let Some(above) = self.blocked_above(cx, path)? {
+                    if self.locked.contains(&above) {
+                        self.blocked.entry(above).or_default().push((path.clone(), bytes));
+                    }
                     return Ok(());
                 }
                 self.put(cx, path, &entry, winner, bytes, Kept::default())
@@ -222,24 +229,28 @@ impl Engine {
         Ok(false)
     }
 
-    /// True if something other than a directory stands where the path's parents must be: that
-    /// is planned first, and this path again when it is done.
-    fn blocked_above(&mut self, cx: &mut Cx<'_>, path: &SharePath) -> Result<bool, IndexError> {
+    /// Returns the name above the path that is being changed, or where something other than a
+    /// directory stands: that is dealt with first, and this path again when it is done.
+    fn blocked_above(
+        &mut self,
+        cx: &mut Cx<'_>,
+        path: &SharePath,
+    ) -> Result<Option<SharePath>, IndexError> {
         for above in path.ancestors() {
             if self.locked.contains(&above) {
-                return Ok(true);
+                return Ok(Some(above));
             }
             let installed = cx.entry(&above)?.installed;
             match installed {
-                Some(installed) if installed.content.is_dir() => return Ok(false),
+                Some(installed) if installed.content.is_dir() => return Ok(None),
                 Some(_) => {
                     self.reconsider(cx, &above)?;
-                    return Ok(true);
+                    return Ok(Some(above));
                 }
                 None => {}
             }
         }
-        Ok(false)
+        Ok(None)
     }
 
     /// Returns the name of the copy that keeps the installed content, which lost; none if that
@@ -427,7 +438,7 @@ impl Engine {
             && old.record.is_tombstone()
             && at_rest(self, from)
             && at_rest(self, to)
-            && !self.blocked_above(cx, to)?;
+            && self.blocked_above(cx, to)?.is_none();
         if !fits {
             return Ok(false);
         }
@@ -531,6 +542,9 @@ impl Engine {
                     self.reconsider(cx, from)?;
                 }
             }
+        }
+        for (below, bytes) in self.blocked.remove(&path).unwrap_or_default() {
+            self.reconsider_with(cx, &below, bytes)?;
         }
         if self.sweep_again && self.ops.len() < OPS_MAX / 2 {
             self.start_sweep();
