@@ -95,6 +95,7 @@ pub fn start_writeback(file: BorrowedFd<'_>) {
 mod tests {
     use std::os::fd::AsFd as _;
     use std::process::Command;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     use rustix::fs::{CWD, Mode, OFlags, openat};
 
@@ -118,19 +119,36 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("file");
         std::fs::write(&path, b"bytes").unwrap();
-        let open = |flags| openat(CWD, &path, flags | OFlags::CLOEXEC, Mode::empty()).unwrap();
-        std::thread::scope(|scope| {
-            for _ in 0..4 {
-                scope.spawn(|| (0..3000).for_each(|_| drop(open(OFlags::WRONLY))));
+        let open = |flags| openat(CWD, &path, flags | OFlags::CLOEXEC, Mode::empty());
+        let done = AtomicBool::new(false);
+        let met = std::thread::scope(|scope| {
+            for _ in 0..2 {
                 scope.spawn(|| {
-                    let file = open(OFlags::RDONLY);
-                    for _ in 0..20_000 {
+                    let file = open(OFlags::RDONLY).unwrap();
+                    while !done.load(Ordering::Relaxed) {
                         let answer = probe_read_lease(file.as_fd());
                         assert!(matches!(answer, Ok(()) | Err(Errno::AGAIN)), "{answer:?}");
                     }
                 });
             }
+            // One waits for the end of a probe, the other is told that there is one.
+            let patient = scope.spawn(|| (0..10_000).all(|_| open(OFlags::WRONLY).is_ok()));
+            let hasty = scope.spawn(|| {
+                (0..5_000_000)
+                    .map(|_| open(OFlags::WRONLY | OFlags::NONBLOCK).err())
+                    .filter(|refused| *refused == Some(Errno::WOULDBLOCK))
+                    .take(100)
+                    .count()
+            });
+            let met = (patient.join(), hasty.join());
+            done.store(true, Ordering::Relaxed);
+            met
         });
-        assert_eq!(probe_read_lease(open(OFlags::RDONLY).as_fd()), Ok(()), "no lease is left");
+        assert!(matches!(met, (Ok(true), Ok(100))), "{met:?}");
+        assert_eq!(
+            probe_read_lease(open(OFlags::RDONLY).unwrap().as_fd()),
+            Ok(()),
+            "no lease is left"
+        );
     }
 }

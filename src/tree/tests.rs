@@ -301,6 +301,20 @@ fn no_race_leads_out_of_the_root() {
 }
 
 #[test]
+fn a_fifo_is_not_opened_even_without_waiting() {
+    use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
+    let bed = Bed::new();
+    bed.make_fifo(&path("fifo"));
+    let watch = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC).unwrap();
+    inotify::add_watch(&watch, bed.root().join("fifo"), WatchFlags::OPEN).unwrap();
+    assert_eq!(bed.tree.open(&at("fifo")).err(), Some(TreeError::WrongKind));
+    assert_eq!(bed.tree.open_for_metadata(&at("fifo")).err(), Some(TreeError::WrongKind));
+    let mut buffer = [std::mem::MaybeUninit::uninit(); 512];
+    let event = inotify::Reader::new(&watch, &mut buffer).next().map(|_| ());
+    assert_eq!(event, Err(rustix::io::Errno::AGAIN), "who waits for a reader goes on waiting");
+}
+
+#[test]
 fn opening_leaves_no_access_time() {
     let bed = Bed::new();
     bed.put("file", b"bytes");
