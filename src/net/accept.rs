@@ -177,7 +177,7 @@ async fn greet(
     if !peer.allows(ip) {
         let why = format!("{ip} is not in its `allow_from`; add it there if the peer may use it");
         door.refused(Some(peer.name), addr, about, why.clone());
-        conn.refuse(Refusal::Protocol(why), node.tuning.goodbye).await;
+        conn.refuse(Refusal::protocol(&why), node.tuning.goodbye).await;
         return None;
     }
     let hello = match conn.reader.next().await {
@@ -185,7 +185,7 @@ async fn greet(
         Ok(_) => {
             let why = "its first frame is no hello".to_owned();
             door.refused(Some(peer.name), addr, about, why.clone());
-            conn.refuse(Refusal::Protocol(why), node.tuning.goodbye).await;
+            conn.refuse(Refusal::protocol(&why), node.tuning.goodbye).await;
             return None;
         }
         // A dial that was given up: the peer has another connection.

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use recsync_proto::codec::{self, CodecError};
 use recsync_proto::hello::Refusal;
-use recsync_proto::message::{Lane, Ping};
+use recsync_proto::message::{LAGS_MAX, Lane, Ping};
 use recsync_proto::{Message, NodeName};
 use thiserror::Error;
 use tokio::io::{ReadHalf, WriteHalf};
@@ -39,9 +39,6 @@ use super::wire::Wire;
 const BATCH_LEN: usize = 256 << 10;
 /// Bytes of a lane's queue from which on even [`Link::post`] gives up: the peer asks without reading.
 const POST_LEN_MAX: usize = 32 << 20;
-
-/// Most shares that a keep-alive tells of (PROTOCOL.md, "Limits").
-const LAGS_MAX: usize = 1_024;
 
 /// Both lanes, in the order in which arrays here hold them.
 pub(super) const LANES: [Lane; 2] = [Lane::Live, Lane::Bulk];
@@ -221,7 +218,8 @@ impl Link {
     }
 
     fn end_for_breach(&self, how: String) {
-        self.end(Why::Protocol(how.clone()), Some(Refusal::Protocol(how)));
+        let farewell = Refusal::protocol(&how);
+        self.end(Why::Protocol(how), Some(farewell));
     }
 
     /// Ends the link; the first reason stands. The peer is told `farewell` if it still listens.
