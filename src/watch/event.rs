@@ -20,9 +20,9 @@ pub enum Event {
         /// When it was heard, by the monotonic clock.
         at: Duration,
     },
-    /// Compare all that is below a directory, known or found, with each other.
+    /// Compare what is known at and below a directory with what is there now.
     Scan {
-        /// The directory, or the root.
+        /// The directory, or the root. It may not exist any more.
         dir: SharePath,
         /// Why.
         why: Why,
