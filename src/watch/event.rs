@@ -60,7 +60,7 @@ pub enum Event {
 pub enum Why {
     /// Every directory is watched now, for the first time.
     Start,
-    /// Every directory is watched anew, because [`Handle::rewatch`] asked for it or the root moved.
+    /// Every directory is watched anew, because [`Handle::rewatch`](super::Handle::rewatch) asked for it or the root moved.
     Rewatched,
     /// Events were lost, in the kernel's queue or in ours; every directory is watched anew.
     Overflow,
