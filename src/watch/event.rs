@@ -20,9 +20,9 @@ pub enum Event {
         /// When it was heard, by the monotonic clock.
         at: Duration,
     },
-    /// Compare all that is below a directory, known or found, with each other.
+    /// Compare what is known at and below a directory with what is there now.
     Scan {
-        /// The directory, or the root.
+        /// The directory, or the root. It may not exist any more.
         dir: SharePath,
         /// Why.
         why: Why,
@@ -60,7 +60,7 @@ pub enum Event {
 pub enum Why {
     /// Every directory is watched now, for the first time.
     Start,
-    /// Every directory is watched anew, because [`Handle::rewatch`] asked for it or the root moved.
+    /// Every directory is watched anew, because [`Handle::rewatch`](super::Handle::rewatch) asked for it or the root moved.
     Rewatched,
     /// Events were lost, in the kernel's queue or in ours; every directory is watched anew.
     Overflow,

@@ -154,6 +154,10 @@ impl<T: Tree, S: FnMut(Event)> Watcher<T, S> {
                             self.tell_coverage();
                         }
                     }
+                    // A share that is never quiet has its unwatched directories tried too.
+                    if self.retry_at.is_some_and(|at| at <= self.clock.now().mono) {
+                        self.retry();
+                    }
                 }
                 Next::Lost => self.rebuild(Why::Overflow),
                 Next::Rewatch => self.rebuild(Why::Rewatched),

@@ -3,6 +3,7 @@
 //! Both calls wait for notify's thread, so they may not be made from its handler; the handler only
 //! fills the queue and never waits.
 
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -52,6 +53,10 @@ pub(super) enum Refusal {
 }
 
 /// One inotify instance.
+///
+/// notify 9.0.0-rc.7 compares every watch's path when one is removed: of 10,000 directories about
+/// 1.4 ms for each deleted one (measured), in which nothing is heard. Deleting many thousands at
+/// once so ends in an overflow and a scan.
 pub(super) struct Inotify {
     root: PathBuf,
     watcher: INotifyWatcher,
@@ -115,10 +120,17 @@ impl Source for Inotify {
     }
 
     fn unwatch(&mut self, dirs: &[SharePath]) {
-        let mut ops: Vec<PathOp> =
-            dirs.iter().map(|dir| PathOp::Unwatch(self.absolute(dir))).collect();
-        // notify has already removed what it heard to be moved or deleted, and stops at each
-        // such path.
+        let mut paths: Vec<PathBuf> = dirs.iter().map(|dir| self.absolute(dir)).collect();
+        // notify has already removed what it heard to be moved or deleted. It looks through all
+        // its watches for each path to be removed, so it is asked once which of many it has.
+        if paths.len() > 1
+            && let Ok(held) = self.watcher.watched_paths()
+        {
+            let held: HashSet<PathBuf> = held.into_iter().map(|(path, _)| path).collect();
+            paths.retain(|path| held.contains(path));
+        }
+        let mut ops: Vec<PathOp> = paths.into_iter().map(PathOp::Unwatch).collect();
+        // It stops at each path that it does not have.
         while !ops.is_empty() {
             match self.watcher.update_paths(ops) {
                 Ok(()) => break,
