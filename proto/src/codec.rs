@@ -106,6 +106,11 @@ pub fn decode_record(bytes: &[u8]) -> Result<Record, CodecError> {
     Ok(record)
 }
 
+/// Returns the bytes of a digest entry, over which the digest of its directory is taken.
+pub fn encode_digest_entry(entry: &DigestEntry) -> Vec<u8> {
+    bincode::encode_to_vec(entry, CODEC).expect("an entry is far below the limit")
+}
+
 fn decode_exact<T: bincode::Decode<()>>(bytes: &[u8]) -> Result<T, CodecError> {
     let (value, used) = bincode::decode_from_slice(bytes, CODEC)
         .map_err(|error| CodecError::Malformed(error.to_string()))?;
@@ -174,7 +179,12 @@ fn check_announcement(announcement: &Announcement) -> Result<(), CodecError> {
     check_record(&announcement.record)
 }
 
-fn check_record(record: &Record) -> Result<(), CodecError> {
+/// Checks a record against the limits that a decoder enforces: one that fails can neither be sent
+/// nor read back from an index.
+///
+/// # Errors
+/// Names the limit that the record breaks.
+pub fn check_record(record: &Record) -> Result<(), CodecError> {
     limit(record.is_sound(), "a record whose values do not fit its context")?;
     let versions = record.context.len().max(record.values.len());
     limit(versions <= VERSIONS_MAX, "versions of one path")?;
