@@ -104,11 +104,11 @@ fn help_lists_the_commands() {
     Usage: recsync [OPTIONS] <COMMAND>
 
     Commands:
-      init      Make this node's config file, its key and certificate, and each share's root marker
-      identity  Print this node's name and fingerprint, for `recsync peer add` on the other nodes
-      peer      Add, remove or list the nodes that this one is paired with
-      share     Add or list the directory trees that are kept in step
-      check     Read the config as `run` would and report every mistake with file, line and column
+      init      Makes this node's config file, its key and certificate, and each share's root marker
+      identity  Prints this node's name and fingerprint, for `recsync peer add` on the other nodes
+      peer      Adds, removes or lists the nodes that this one is paired with
+      share     Adds or lists the directory trees that are kept in step
+      check     Reads the config as `run` would and reports every mistake with file, line and column
       help      Print this message or the help of the given subcommand(s)
 
     Options:
@@ -128,7 +128,7 @@ fn help_lists_the_commands() {
 #[test]
 fn help_of_init_says_every_default() {
     assert_snapshot!(Scratch::new().run(&["init", "--help"]).stdout, @"
-    Make this node's config file, its key and certificate, and each share's root marker
+    Makes this node's config file, its key and certificate, and each share's root marker
 
     Prints the node's fingerprint and what to do next. Never overwrites anything: a key and markers that
     are there already are kept.
