@@ -7,12 +7,12 @@ use super::{Exit, out};
 use crate::serve::Client;
 use crate::serve::api::{DecideRequest, Decided, Held, Status};
 
-/// Lists what a guard holds back (mass delete, replaced disk), lets it go or undoes it
+/// List what a guard holds back (mass delete, replaced disk), let it go or undo it
 ///
 /// Without arguments it lists what waits, each with its id. `confirm ID` lets it go; `confirm
 /// --reject ID` undoes it: files whose deletes are rejected come back.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(super) struct Args {
     /// What to let go
     #[arg(value_name = "ID")]
     id: Option<String>,
@@ -25,7 +25,7 @@ pub struct Args {
 ///
 /// # Errors
 /// If there is no daemon, or nothing waits under this id.
-pub fn run(control: &Path, args: Args) -> anyhow::Result<Exit> {
+pub(super) fn run(control: &Path, args: Args) -> anyhow::Result<Exit> {
     let client = Client::new(control);
     let request = match (args.id, args.reject) {
         (Some(id), _) => DecideRequest { id, reject: false },
@@ -61,7 +61,7 @@ mod tests {
     #[test]
     fn help() {
         insta::assert_snapshot!(crate::cli::show::help::<Args>("confirm"), @r#"
-        Lists what a guard holds back (mass delete, replaced disk), lets it go or undoes it
+        List what a guard holds back (mass delete, replaced disk), let it go or undo it
 
         Without arguments it lists what waits, each with its id. `confirm ID` lets it go; `confirm --reject
         ID` undoes it: files whose deletes are rejected come back.

@@ -11,13 +11,13 @@ use crate::serve::api::Health;
 /// Keepalived and container probes wait a second; what takes longer is a no.
 const TIMEOUT: Duration = Duration::from_millis(900);
 
-/// Says whether the daemon does its job, for Keepalived's track_script and container probes
+/// Say whether the daemon does its job, for Keepalived's track_script and container probes
 ///
 /// Prints one line and exits with 0 (healthy) or 1 (unhealthy, no daemon, or no answer within 900
 /// ms). By default neither lag nor a dead peer makes a node unhealthy: when one node is lost, the
 /// one that is left must not demote itself.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(super) struct Args {
     /// Unhealthy too if anything waits for longer than this to be durable on a peer, or here, as
     /// far as the peer last told; for example 30s
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
@@ -31,7 +31,7 @@ pub struct Args {
 ///
 /// # Errors
 /// If stdout cannot be written; that there is no daemon is an answer.
-pub fn run(control: &Path, args: Args) -> anyhow::Result<Exit> {
+pub(super) fn run(control: &Path, args: Args) -> anyhow::Result<Exit> {
     let reasons = match Client::new(control).with_timeout(TIMEOUT).health() {
         Ok(health) => reasons(health, &args),
         Err(error) => vec![error.to_string()],
@@ -40,7 +40,15 @@ pub fn run(control: &Path, args: Args) -> anyhow::Result<Exit> {
         out::text("healthy")?;
         return Ok(Exit::Well);
     }
-    out::text(one_line(&reasons))?;
+    unhealthy(&reasons)
+}
+
+/// Tells why not.
+///
+/// # Errors
+/// As [`run`].
+pub(super) fn unhealthy(reasons: &[String]) -> anyhow::Result<Exit> {
+    out::text(one_line(reasons))?;
     Ok(Exit::No)
 }
 
@@ -98,7 +106,7 @@ mod tests {
     #[test]
     fn help() {
         insta::assert_snapshot!(crate::cli::show::help::<Args>("health"), @r#"
-        Says whether the daemon does its job, for Keepalived's track_script and container probes
+        Say whether the daemon does its job, for Keepalived's track_script and container probes
 
         Prints one line and exits with 0 (healthy) or 1 (unhealthy, no daemon, or no answer within 900 ms).
         By default neither lag nor a dead peer makes a node unhealthy: when one node is lost, the one that

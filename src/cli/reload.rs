@@ -7,18 +7,18 @@ use super::{Exit, out};
 use crate::serve::api::Reloaded;
 use crate::serve::{Client, ClientError};
 
-/// Has the daemon read its config again, and prints what changed
+/// Have the daemon read its config again, and print what changed
 ///
 /// The same as SIGHUP. A config with a mistake is refused as a whole and the old one stays: exit
 /// code 1.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub(super) struct Args {}
 
 /// Asks and tells.
 ///
 /// # Errors
 /// If there is no daemon, or it could not read its config.
-pub fn run(control: &Path, _args: Args) -> anyhow::Result<Exit> {
+pub(super) fn run(control: &Path, _args: Args) -> anyhow::Result<Exit> {
     match Client::new(control).post::<Reloaded>("/api/v1/reload", &()) {
         Ok(reloaded) => {
             out::text(text(&reloaded))?;
@@ -47,7 +47,7 @@ mod tests {
     #[test]
     fn help() {
         insta::assert_snapshot!(crate::cli::show::help::<Args>("reload"), @r#"
-        Has the daemon read its config again, and prints what changed
+        Have the daemon read its config again, and print what changed
 
         The same as SIGHUP. A config with a mistake is refused as a whole and the old one stays: exit code
         1.

@@ -8,12 +8,12 @@ use super::{Exit, out};
 use crate::serve::Client;
 use crate::serve::api::{Rescan, RescanRequest};
 
-/// Has the daemon scan a share, or all of them, from top to bottom now
+/// Have the daemon scan a share, or all of them, from top to bottom now
 ///
 /// Returns at once; `recsync status` shows when it is done. Changes are found by watching; a scan
 /// is for what the watcher cannot see, such as writes by another machine to a network filesystem.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(super) struct Args {
     /// Only this share
     #[arg(long, value_name = "SHARE", value_parser = |name: &str| ShareName::new(name))]
     share: Option<ShareName>,
@@ -23,7 +23,7 @@ pub struct Args {
 ///
 /// # Errors
 /// If there is no daemon, or no such share.
-pub fn run(control: &Path, args: Args) -> anyhow::Result<Exit> {
+pub(super) fn run(control: &Path, args: Args) -> anyhow::Result<Exit> {
     let request = RescanRequest { share: args.share.map(|share| share.to_string()) };
     let Rescan { shares } = Client::new(control).post("/api/v1/rescan", &request)?;
     out::text(match shares.as_slice() {
@@ -41,7 +41,7 @@ mod tests {
     #[test]
     fn help() {
         insta::assert_snapshot!(crate::cli::show::help::<Args>("rescan"), @r#"
-        Has the daemon scan a share, or all of them, from top to bottom now
+        Have the daemon scan a share, or all of them, from top to bottom now
 
         Returns at once; `recsync status` shows when it is done. Changes are found by watching; a scan is
         for what the watcher cannot see, such as writes by another machine to a network filesystem.

@@ -18,13 +18,13 @@ const SHOWN_MAX: usize = 50;
 /// less can end it at any time.
 const COMPARE_MAX: Duration = Duration::from_secs(3600);
 
-/// Compares the shares with the peers' as they are on disk now
+/// Compare the shares with the peers' as they are on disk now
 ///
 /// By path, kind, size, mtime, mode, owner and indexed hash. What is on its way is looked at again
 /// until it has arrived or the timeout is over, and is no difference. Exit code 0: consistent;
 /// 1: differences; 2: it could not be checked.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(super) struct Args {
     /// Only this share
     #[arg(long, value_name = "SHARE", value_parser = |name: &str| ShareName::new(name))]
     share: Option<ShareName>,
@@ -34,7 +34,7 @@ pub struct Args {
     /// How long to wait for what is on its way
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = humantime::parse_duration)]
     timeout: Duration,
-    /// Prints one JSON document
+    /// Print one JSON document
     #[arg(long)]
     json: bool,
 }
@@ -43,7 +43,7 @@ pub struct Args {
 ///
 /// # Errors
 /// If there is no daemon, no such share or peer, or a peer cannot be asked.
-pub fn run(control: &Path, args: Args) -> anyhow::Result<Exit> {
+pub(super) fn run(control: &Path, args: Args) -> anyhow::Result<Exit> {
     let request = VerifyRequest {
         share: args.share.map(|share| share.to_string()),
         peer: args.peer.map(|peer| peer.to_string()),
@@ -179,7 +179,7 @@ mod tests {
     #[test]
     fn help() {
         insta::assert_snapshot!(crate::cli::show::help::<Args>("verify"), @r#"
-        Compares the shares with the peers' as they are on disk now
+        Compare the shares with the peers' as they are on disk now
 
         By path, kind, size, mtime, mode, owner and indexed hash. What is on its way is looked at again
         until it has arrived or the timeout is over, and is no difference. Exit code 0: consistent; 1:
@@ -200,7 +200,7 @@ mod tests {
                   [default: 60s]
 
               --json
-                  Prints one JSON document
+                  Print one JSON document
 
           -h, --help
                   Print help (see a summary with '-h')
