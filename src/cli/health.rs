@@ -11,7 +11,7 @@ use crate::serve::api::Health;
 /// Keepalived and container probes wait a second; what takes longer is a no.
 const TIMEOUT: Duration = Duration::from_millis(900);
 
-/// Says whether the daemon does its job, for Keepalived's track_script and container probes
+/// Say whether the daemon does its job, for Keepalived's track_script and container probes
 ///
 /// Prints one line and exits with 0 (healthy) or 1 (unhealthy, no daemon, or no answer within 900
 /// ms). By default neither lag nor a dead peer makes a node unhealthy: when one node is lost, the
@@ -40,7 +40,15 @@ pub(super) fn run(control: &Path, args: Args) -> anyhow::Result<Exit> {
         out::text("healthy")?;
         return Ok(Exit::Well);
     }
-    out::text(one_line(&reasons))?;
+    unhealthy(&reasons)
+}
+
+/// Tells why not.
+///
+/// # Errors
+/// As [`run`].
+pub(super) fn unhealthy(reasons: &[String]) -> anyhow::Result<Exit> {
+    out::text(one_line(reasons))?;
     Ok(Exit::No)
 }
 
@@ -98,7 +106,7 @@ mod tests {
     #[test]
     fn help() {
         insta::assert_snapshot!(crate::cli::show::help::<Args>("health"), @r#"
-        Says whether the daemon does its job, for Keepalived's track_script and container probes
+        Say whether the daemon does its job, for Keepalived's track_script and container probes
 
         Prints one line and exits with 0 (healthy) or 1 (unhealthy, no daemon, or no answer within 900 ms).
         By default neither lag nor a dead peer makes a node unhealthy: when one node is lost, the one that

@@ -89,12 +89,9 @@ impl Global {
         named.unwrap_or_else(|| CONFIG_FILE.into())
     }
 
-    /// Returns the control socket of the node whose config it is: where a command asks the daemon.
-    ///
-    /// # Errors
-    /// If there is no valid config.
-    pub fn control(&self) -> Result<PathBuf, ConfigError> {
-        Ok(config::load(&self.config_file())?.node.control)
+    /// Returns the control socket of the config's daemon.
+    fn control(&self) -> Result<PathBuf, ConfigError> {
+        config::control(&self.config_file())
     }
 
     /// Returns how to call `recsync` with the same config, for a hint that can be pasted.
@@ -115,11 +112,11 @@ enum Command {
     Share(share::Args),
     Check(check::Args),
     Run(run::Args),
+    Verify(verify::Args),
     Status(status::Args),
     Health(health::Args),
-    Verify(verify::Args),
-    Rescan(rescan::Args),
     Confirm(confirm::Args),
+    Rescan(rescan::Args),
     Reload(reload::Args),
 }
 
@@ -131,11 +128,14 @@ fn dispatch(global: &Global, command: Command) -> anyhow::Result<Exit> {
         Command::Share(args) => share::run(global, args),
         Command::Check(args) => check::run(global, args),
         Command::Run(args) => run::run(global, args),
-        Command::Status(args) => status::run(&global.control()?, args),
-        Command::Health(args) => health::run(&global.control()?, args),
         Command::Verify(args) => verify::run(&global.control()?, args),
-        Command::Rescan(args) => rescan::run(&global.control()?, args),
+        Command::Status(args) => status::run(&global.control()?, args),
+        Command::Health(args) => match global.control() {
+            Ok(control) => health::run(&control, args),
+            Err(error) => health::unhealthy(&[error.to_string()]),
+        },
         Command::Confirm(args) => confirm::run(&global.control()?, args),
+        Command::Rescan(args) => rescan::run(&global.control()?, args),
         Command::Reload(args) => reload::run(&global.control()?, args),
     }
 }
