@@ -104,18 +104,18 @@ fn help_lists_the_commands() {
     Usage: recsync [OPTIONS] <COMMAND>
 
     Commands:
-      init      Make this node's config file, its key and certificate, and each share's root marker
-      identity  Print this node's name and fingerprint, for `recsync peer add` on the other nodes
-      peer      Add, remove or list the nodes that this one is paired with
-      share     Add or list the directory trees that are kept in step
-      check     Read the config as `run` would and report every mistake with file, line and column
+      init      Makes this node's config file, its key and certificate, and each share's root marker
+      identity  Prints this node's name and fingerprint, for `recsync peer add` on the other nodes
+      peer      Adds, removes or lists the nodes that this one is paired with
+      share     Adds or lists the directory trees that are kept in step
+      check     Reads the config as `run` would and reports every mistake with file, line and column
       run       Run the daemon in the foreground, until SIGTERM or Ctrl-C
-      verify    Compare the shares with the peers' as they are on disk now
-      status    Show peers, shares, lag, queues, throughput, recent errors and conflicts
-      health    Say whether the daemon does its job, for Keepalived's track_script and container probes
-      confirm   List what a guard holds back (mass delete, replaced disk), let it go or undo it
-      rescan    Have the daemon scan a share, or all of them, from top to bottom now
-      reload    Have the daemon read its config again, and print what changed
+      verify    Compares the shares with the peers' as they are on disk now
+      status    Shows peers, shares, lag, queues, throughput, recent errors and conflicts
+      health    Says whether the daemon does its job, for Keepalived's track_script and container probes
+      confirm   Lists what a guard holds back (mass delete, replaced disk), lets it go or undoes it
+      rescan    Has the daemon scan a share, or all of them, from top to bottom now
+      reload    Has the daemon read its config again, and prints what changed
       help      Print this message or the help of the given subcommand(s)
 
     Options:
@@ -135,7 +135,7 @@ fn help_lists_the_commands() {
 #[test]
 fn help_of_init_says_every_default() {
     assert_snapshot!(Scratch::new().run(&["init", "--help"]).stdout, @"
-    Make this node's config file, its key and certificate, and each share's root marker
+    Makes this node's config file, its key and certificate, and each share's root marker
 
     Prints the node's fingerprint and what to do next. Never overwrites anything: a key and markers that
     are there already are kept.

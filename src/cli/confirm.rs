@@ -7,7 +7,7 @@ use super::{Exit, out};
 use crate::serve::Client;
 use crate::serve::api::{DecideRequest, Decided, Held, Status};
 
-/// List what a guard holds back (mass delete, replaced disk), let it go or undo it
+/// Lists what a guard holds back (mass delete, replaced disk), lets it go or undoes it
 ///
 /// Without arguments it lists what waits, each with its id. `confirm ID` lets it go; `confirm
 /// --reject ID` undoes it: files whose deletes are rejected come back.
@@ -61,7 +61,7 @@ mod tests {
     #[test]
     fn help() {
         insta::assert_snapshot!(crate::cli::show::help::<Args>("confirm"), @r#"
-        List what a guard holds back (mass delete, replaced disk), let it go or undo it
+        Lists what a guard holds back (mass delete, replaced disk), lets it go or undoes it
 
         Without arguments it lists what waits, each with its id. `confirm ID` lets it go; `confirm --reject
         ID` undoes it: files whose deletes are rejected come back.

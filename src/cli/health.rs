@@ -11,7 +11,7 @@ use crate::serve::api::Health;
 /// Keepalived and container probes wait a second; what takes longer is a no.
 const TIMEOUT: Duration = Duration::from_millis(900);
 
-/// Say whether the daemon does its job, for Keepalived's track_script and container probes
+/// Says whether the daemon does its job, for Keepalived's track_script and container probes
 ///
 /// Prints one line and exits with 0 (healthy) or 1 (unhealthy, no daemon, or no answer within 900
 /// ms). By default neither lag nor a dead peer makes a node unhealthy: when one node is lost, the
@@ -106,7 +106,7 @@ mod tests {
     #[test]
     fn help() {
         insta::assert_snapshot!(crate::cli::show::help::<Args>("health"), @r#"
-        Say whether the daemon does its job, for Keepalived's track_script and container probes
+        Says whether the daemon does its job, for Keepalived's track_script and container probes
 
         Prints one line and exits with 0 (healthy) or 1 (unhealthy, no daemon, or no answer within 900 ms).
         By default neither lag nor a dead peer makes a node unhealthy: when one node is lost, the one that

@@ -89,8 +89,11 @@ impl Global {
         named.unwrap_or_else(|| CONFIG_FILE.into())
     }
 
-    /// Returns the control socket of the config's daemon.
-    fn control(&self) -> Result<PathBuf, ConfigError> {
+    /// Returns the control socket of the node whose config it is: where a command asks the daemon.
+    ///
+    /// # Errors
+    /// If the config cannot be read; mistakes in it are no matter here.
+    pub fn control(&self) -> Result<PathBuf, ConfigError> {
         config::control(&self.config_file())
     }
 

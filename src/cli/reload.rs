@@ -7,7 +7,7 @@ use super::{Exit, out};
 use crate::serve::api::Reloaded;
 use crate::serve::{Client, ClientError};
 
-/// Have the daemon read its config again, and print what changed
+/// Has the daemon read its config again, and prints what changed
 ///
 /// The same as SIGHUP. A config with a mistake is refused as a whole and the old one stays: exit
 /// code 1.
@@ -47,7 +47,7 @@ mod tests {
     #[test]
     fn help() {
         insta::assert_snapshot!(crate::cli::show::help::<Args>("reload"), @r#"
-        Have the daemon read its config again, and print what changed
+        Has the daemon read its config again, and prints what changed
 
         The same as SIGHUP. A config with a mistake is refused as a whole and the old one stays: exit code
         1.

@@ -8,7 +8,7 @@ use super::{Exit, out};
 use crate::serve::Client;
 use crate::serve::api::{Rescan, RescanRequest};
 
-/// Have the daemon scan a share, or all of them, from top to bottom now
+/// Has the daemon scan a share, or all of them, from top to bottom now
 ///
 /// Returns at once; `recsync status` shows when it is done. Changes are found by watching; a scan
 /// is for what the watcher cannot see, such as writes by another machine to a network filesystem.
@@ -41,7 +41,7 @@ mod tests {
     #[test]
     fn help() {
         insta::assert_snapshot!(crate::cli::show::help::<Args>("rescan"), @r#"
-        Have the daemon scan a share, or all of them, from top to bottom now
+        Has the daemon scan a share, or all of them, from top to bottom now
 
         Returns at once; `recsync status` shows when it is done. Changes are found by watching; a scan is
         for what the watcher cannot see, such as writes by another machine to a network filesystem.

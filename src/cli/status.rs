@@ -20,13 +20,13 @@ const SKEW_DOUBTFUL_SECONDS: f64 = 1.0;
 /// Lag that is worth a look: the aim is a fraction of a second.
 const LAG_DOUBTFUL_SECONDS: f64 = 5.0;
 
-/// Show peers, shares, lag, queues, throughput, recent errors and conflicts
+/// Shows peers, shares, lag, queues, throughput, recent errors and conflicts
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Print one JSON document, the same as GET /api/v1/status
+    /// Prints one JSON document, the same as GET /api/v1/status
     #[arg(long)]
     json: bool,
-    /// Show it again every second, with throughput, until Ctrl-C
+    /// Shows it again every second, with throughput, until Ctrl-C
     #[arg(long, conflicts_with = "json")]
     watch: bool,
 }
@@ -276,16 +276,16 @@ mod tests {
     #[test]
     fn help() {
         insta::assert_snapshot!(crate::cli::show::help::<Args>("status"), @r#"
-        Show peers, shares, lag, queues, throughput, recent errors and conflicts
+        Shows peers, shares, lag, queues, throughput, recent errors and conflicts
 
         Usage: status [OPTIONS]
 
         Options:
               --json
-                  Print one JSON document, the same as GET /api/v1/status
+                  Prints one JSON document, the same as GET /api/v1/status
 
               --watch
-                  Show it again every second, with throughput, until Ctrl-C
+                  Shows it again every second, with throughput, until Ctrl-C
 
           -h, --help
                   Print help

@@ -18,7 +18,7 @@ const SHOWN_MAX: usize = 50;
 /// less can end it at any time.
 const COMPARE_MAX: Duration = Duration::from_secs(3600);
 
-/// Compare the shares with the peers' as they are on disk now
+/// Compares the shares with the peers' as they are on disk now
 ///
 /// By path, kind, size, mtime, mode, owner and indexed hash. What is on its way is looked at again
 /// until it has arrived or the timeout is over, and is no difference. Exit code 0: consistent;
@@ -34,7 +34,7 @@ pub(super) struct Args {
     /// How long to wait for what is on its way
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = humantime::parse_duration)]
     timeout: Duration,
-    /// Print one JSON document
+    /// Prints one JSON document
     #[arg(long)]
     json: bool,
 }
@@ -179,7 +179,7 @@ mod tests {
     #[test]
     fn help() {
         insta::assert_snapshot!(crate::cli::show::help::<Args>("verify"), @r#"
-        Compare the shares with the peers' as they are on disk now
+        Compares the shares with the peers' as they are on disk now
 
         By path, kind, size, mtime, mode, owner and indexed hash. What is on its way is looked at again
         until it has arrived or the timeout is over, and is no difference. Exit code 0: consistent; 1:
@@ -200,7 +200,7 @@ mod tests {
                   [default: 60s]
 
               --json
-                  Print one JSON document
+                  Prints one JSON document
 
           -h, --help
                   Print help (see a summary with '-h')
