@@ -315,3 +315,6 @@ name_type! {
     /// A share's name; shares of different nodes pair by it.
     ShareName
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,6 @@
 //! The bytes of version 1, one frame for each variant, prefix included. A change here is a change of
 //! the protocol: old and new nodes talk to each other during an upgrade (PROTOCOL.md, "Versions").
+#![expect(clippy::unwrap_used, reason = "a test fails where it panics")]
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -103,8 +104,9 @@ fn golden() -> Vec<(&'static str, Message, &'static str)> {
         Ack { seq: Seq::MAX, state: AckState::Durable },
     ];
     let lag_ms = vec![(ShareName::new("r").unwrap(), 1_000)];
-    let opened = Open { epoch: Epoch(7), head: Seq(70_000), seen: Some((Epoch(8), Seq(0))) };
-    let fresh = Open { epoch: Epoch(u64::MAX), head: Seq(0), seen: None };
+    let opened =
+        Open { epoch: Epoch(7), head: Seq(70_000), seen: Some((Epoch(8), Seq(0))), ask: true };
+    let fresh = Open { epoch: Epoch(u64::MAX), head: Seq(0), seen: None, ask: false };
     vec![
         (
             "hello, live",
@@ -135,8 +137,12 @@ fn golden() -> Vec<(&'static str, Message, &'static str)> {
             Message::Ping(Ping { wall_ms: -1, lag_ms: Vec::new() }),
             "03000000020100",
         ),
-        ("open", share(ShareMessage::Open(opened)), "0d0000000301720007fc70110100010800"),
-        ("open, first", share(ShareMessage::Open(fresh)), "0f00000003017200fdffffffffffffffff0000"),
+        ("open", share(ShareMessage::Open(opened)), "0e0000000301720007fc7011010001080001"),
+        (
+            "open, first",
+            share(ShareMessage::Open(fresh)),
+            "1000000003017200fdffffffffffffffff000000",
+        ),
         (
             "announce",
             share(ShareMessage::Announce(vec![announced, forgotten])),
