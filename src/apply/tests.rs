@@ -402,7 +402,7 @@ fn a_failure_at_any_step_is_told_truthfully() {
         for step in 0.. {
             let (share, op) = scenario.begin();
             let before = share.world();
-            let faulty = Faulty::new(&share.tree, step, Fault::Fail);
+            let faulty = Faulty::new(&share.tree, step, Fault::Fail(1));
             let outcome = one(run(&faulty, vec![op.clone()]), op.id);
             let why = format!("step {step} fails, {outcome:?}");
             scenario.check_old_or_new(&share, &why);
@@ -559,6 +559,71 @@ fn what_somebody_does_at_any_step_is_not_lost() {
                         break;
                     }
                 }
+            }
+        }
+    }
+}
+
+#[test]
+fn what_somebody_does_is_not_lost_though_the_way_back_fails() {
+    for scenario in scenarios().into_iter().filter(|scenario| scenario.displaced.is_some()) {
+        for step in 0.. {
+            let mut met = false;
+            for (failing, count) in (step + 1..step + 8).flat_map(|at| [(at, 1), (at, 2), (at, 3)])
+            {
+                let (share, op) = scenario.begin();
+                let acted = Mutex::new(false);
+                let failing = Faulty::new(&share.tree, failing, Fault::Fail(count));
+                let faulty = Faulty::act(&failing, step, || {
+                    *acted.lock().unwrap() = try_hand(&HANDS[0], &share, scenario.path);
+                });
+                let outcome = one(run(&faulty, vec![op.clone()]), op.id);
+                met |= faulty.was_met();
+                drop(faulty);
+                let why = format!("acted before step {step}, a later one fails, {outcome:?}");
+                let recovered = recover_with(&share.tree, &Memory::new(Epoch(1))).unwrap();
+                assert_eq!(recovered.troubles, vec![], "{}: {why}", scenario.name);
+                let kept = everywhere(&share).contains(&[b"file ", USER].concat());
+                assert!(kept || !*acted.lock().unwrap(), "{}: {why}", scenario.name);
+            }
+            if !met {
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn who_saves_last_has_the_name() {
+    let last = b"what was saved last";
+    for scenario in scenarios().into_iter().filter(|scenario| scenario.displaced.is_some()) {
+        for step in 0.. {
+            let mut met = false;
+            for second in step + 1..step + 8 {
+                let (share, op) = scenario.begin();
+                let acted = Mutex::new(false);
+                let later = Faulty::act(&share.tree, second, || {
+                    let mut acted = acted.lock().unwrap();
+                    *acted &= !share.at("a").is_dir();
+                    if *acted {
+                        share.put_anew("a", last);
+                    }
+                });
+                let faulty = Faulty::act(&later, step, || {
+                    *acted.lock().unwrap() = try_hand(&HANDS[0], &share, "a");
+                });
+                let _either = run(&faulty, vec![op.clone()]);
+                met |= faulty.was_met();
+                let both = later.was_met();
+                drop(faulty);
+                drop(later);
+                if both && *acted.lock().unwrap() {
+                    let why = format!("{}: at steps {step} and {second}", scenario.name);
+                    assert_eq!(share.read("a"), last, "{why}");
+                }
+            }
+            if !met {
+                break;
             }
         }
     }

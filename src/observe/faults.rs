@@ -8,8 +8,8 @@ use crate::tree::{DirEntry, Fingerprint, Place, RootError, Space, Tree, TreeErro
 
 /// What happens at the chosen call.
 pub(crate) enum Fault<'a> {
-    /// It fails, the calls after it do not.
-    Fail,
+    /// It fails, and so many in all; those after them do not.
+    Fail(usize),
     /// It fails, and so do all after it: the process ends here.
     Stop,
     /// Someone acts just before it.
@@ -41,7 +41,7 @@ impl<'a, T: Tree> Faulty<'a, T> {
     fn step(&self) -> Result<&'a T, TreeError> {
         let number = self.calls.fetch_add(1, Ordering::Relaxed);
         let fails = match &self.fault {
-            Fault::Fail => number == self.at,
+            Fault::Fail(count) => (self.at..self.at + count).contains(&number),
             Fault::Stop => number >= self.at,
             Fault::Act(act) => {
                 if number == self.at {
