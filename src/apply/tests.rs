@@ -7,10 +7,10 @@ use std::sync::Mutex;
 
 use recsync_proto::{Content, Epoch, Seq, SharePath};
 
-use super::faults::{Fault, Faulty};
 use super::{Recovered, exchanged_name, recover, run};
 use crate::engine::{Action, Done, Op, Outcome, Source};
 use crate::index::{Index as _, Intent, Memory, Write};
+use crate::observe::faults::{Fault, Faulty};
 use crate::observe::fixture::{Held, Share, World, hash_of, noise, share_path, wall_ns};
 use crate::transfer::whole_name;
 use crate::tree::{Place, Tree, TreeError, trash_place};
@@ -733,26 +733,25 @@ fn what_is_not_expected_is_left_alone() {
     }
 }
 
+type MakeSource = fn(&Share) -> Source;
+
 #[test]
 fn wrong_bytes_are_refused() {
-    let short = |share: &Share| {
-        let name = whole_name(&hash_of(NEW), Seq(5));
-        drop(share.tree.create_temp(&name).unwrap());
-        Source::Staged(name)
-    };
-    let sources: [(&str, &dyn Fn(&Share) -> Source); 6] = [
-        ("other bytes", &|_| Source::Inline(OLD.into())),
-        ("a short transfer", &short),
-        ("no transfer", &|_| Source::Staged("none.part".to_owned())),
-        ("no other file", &|_| Source::Local(share_path("none"))),
-        ("another file", &|share| {
-            share.put("b", USER);
-            Source::Local(share_path("b"))
+    fn other(share: &Share, bytes: &[u8]) -> Source {
+        share.put("b", bytes);
+        Source::Local(share_path("b"))
+    }
+    let sources: [(&str, MakeSource); 6] = [
+        ("other bytes", |_| Source::Inline(OLD.into())),
+        ("a short transfer", |share| {
+            let name = whole_name(&hash_of(NEW), Seq(5));
+            drop(share.tree.create_temp(&name).unwrap());
+            Source::Staged(name)
         }),
-        ("a short file", &|share| {
-            share.put("b", b"x");
-            Source::Local(share_path("b"))
-        }),
+        ("no transfer", |_| Source::Staged("none.part".to_owned())),
+        ("no other file", |_| Source::Local(share_path("none"))),
+        ("another file", |share| other(share, USER)),
+        ("a short file", |share| other(share, b"x")),
     ];
     for (name, source) in sources {
         let share = Share::new();
@@ -892,7 +891,8 @@ fn interrupted_transfers_are_kept_for_a_week() {
     assert_eq!(recovered.removed, 2);
     let mut left = share.tree.list_temp().unwrap();
     let mut expected = vec![format!("{hash}.part"), other];
-    (left.sort(), expected.sort());
+    left.sort();
+    expected.sort();
     assert_eq!(left, expected);
     let week = 7 * 24 * 3_600 * 1_000_000_000;
     assert_eq!(super::sweep_transfers(&share.tree, wall_ns()), 0);

@@ -22,15 +22,22 @@ pub(crate) struct Faulty<'a, T> {
     at: usize,
     fault: Fault<'a>,
     calls: AtomicUsize,
+    /// The answer to every question for writers, instead of the truth.
+    writer: Option<Writer>,
 }
 
 impl<'a, T: Tree> Faulty<'a, T> {
     pub(crate) fn new(tree: &'a T, at: usize, fault: Fault<'a>) -> Self {
-        Faulty { tree, at, fault, calls: AtomicUsize::new(0) }
+        Faulty { tree, at, fault, calls: AtomicUsize::new(0), writer: None }
     }
 
     pub(crate) fn act(tree: &'a T, at: usize, act: impl FnMut() + Send + 'a) -> Self {
         Faulty::new(tree, at, Fault::Act(Mutex::new(Box::new(act))))
+    }
+
+    /// Returns a tree without faults whose kernel does not tell of writers.
+    pub(crate) fn without_leases(tree: &'a T) -> Self {
+        Faulty { writer: Some(Writer::Unknown), ..Faulty::new(tree, usize::MAX, Fault::Stop) }
     }
 
     /// True if the fault was met.
@@ -78,7 +85,8 @@ impl<T: Tree> Tree for Faulty<'_, T> {
         self.step()?.stat_file(file)
     }
     fn writer(&self, file: &T::File) -> Result<Writer, TreeError> {
-        self.step()?.writer(file)
+        let told = self.step()?.writer(file)?;
+        Ok(self.writer.unwrap_or(told))
     }
     fn read_at(&self, file: &T::File, offset: u64, buffer: &mut [u8]) -> Result<usize, TreeError> {
         self.step()?.read_at(file, offset, buffer)
