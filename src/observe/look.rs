@@ -141,13 +141,11 @@ fn look_at_file<T: Tree>(
         Err(ReadError::Short) => return Ok(Look::Unstable),
         Err(ReadError::Tree(error)) => return Err(error),
     };
-    if tree.stat_file(&file)? != before {
-        return Ok(Look::Unstable);
-    }
     // Stores through a mapping need not move the mtime; only a second probe rules them out.
     if tree.writer(&file)? == Writer::Some {
         return Ok(Look::Busy);
     }
+    // By its name: it may have been written since the first stat, or its name may be another's.
     if tree.stat(place)? != before {
         return Ok(Look::Unstable);
     }

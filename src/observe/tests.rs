@@ -176,28 +176,34 @@ fn a_failure_at_any_step_is_evidence_of_nothing() {
 
 #[test]
 fn what_is_found_belongs_to_its_fingerprint_whoever_acts_at_any_step() {
-    let hands: [(&str, Act); 5] = [
-        ("writes in place", |share| share.put("file", b"something longer")),
-        ("cuts it", |share| share.put("file", b"")),
-        ("saves another", |share| share.put_anew("file", b"something else")),
-        ("removes it", |share| share.remove("file")),
+    let hands: [(&str, Act); 6] = [
+        ("writes in place", |share| share.put("dir/file", b"something longer")),
+        ("cuts it", |share| share.put("dir/file", b"")),
+        ("saves another", |share| share.put_anew("dir/file", b"something else")),
+        ("removes it", |share| share.remove("dir/file")),
         ("puts a link there", |share| {
-            share.remove("file");
-            share.put_link("file", "nowhere");
+            share.remove("dir/file");
+            share.put_link("dir/file", "nowhere");
+        }),
+        ("moves its directory", |share| {
+            share.rename("dir", "elsewhere");
+            share.put("dir/file", b"another");
         }),
     ];
     for (name, act) in hands {
         for step in 0.. {
             let share = Share::new();
-            share.put("file", b"some bytes");
+            share.put("dir/file", b"some bytes");
             let tree = Faulty::act(&share.tree, step, || act(&share));
-            if let Look::Found { content, fingerprint } = written(&tree, "file") {
-                let now = share.tree.stat(&Place::Share(share_path("file"))).ok();
+            if let Look::Found { content, fingerprint } = written(&tree, "dir/file") {
+                let now = share.tree.stat(&Place::Share(share_path("dir/file"))).ok();
                 if now == Some(fingerprint) {
-                    assert_eq!(content, share.installed("file").content, "{name} at {step}");
+                    assert_eq!(content, share.installed("dir/file").content, "{name} at {step}");
                 } else {
+                    // Whoever acted came after the last look.
                     let before = Content::File { size: 10, hash: hash_of(b"some bytes") };
                     assert_eq!(content, before, "{name} at {step}");
+                    assert!(!tree.was_met(), "{name} at {step} was missed");
                 }
             }
             if !tree.was_met() {
