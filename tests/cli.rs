@@ -104,11 +104,18 @@ fn help_lists_the_commands() {
     Usage: recsync [OPTIONS] <COMMAND>
 
     Commands:
-      init      Make this node's config file, its key and certificate, and each share's root marker
-      identity  Print this node's name and fingerprint, for `recsync peer add` on the other nodes
-      peer      Add, remove or list the nodes that this one is paired with
-      share     Add or list the directory trees that are kept in step
-      check     Read the config as `run` would and report every mistake with file, line and column
+      init      Makes this node's config file, its key and certificate, and each share's root marker
+      identity  Prints this node's name and fingerprint, for `recsync peer add` on the other nodes
+      peer      Adds, removes or lists the nodes that this one is paired with
+      share     Adds or lists the directory trees that are kept in step
+      check     Reads the config as `run` would and reports every mistake with file, line and column
+      run       Run the daemon in the foreground, until SIGTERM or Ctrl-C
+      verify    Compares the shares with the peers' as they are on disk now
+      status    Shows peers, shares, lag, queues, throughput, recent errors and conflicts
+      health    Says whether the daemon does its job, for Keepalived's track_script and container probes
+      confirm   Lists what a guard holds back (mass delete, replaced disk), lets it go or undoes it
+      rescan    Has the daemon scan a share, or all of them, from top to bottom now
+      reload    Has the daemon read its config again, and prints what changed
       help      Print this message or the help of the given subcommand(s)
 
     Options:
@@ -128,7 +135,7 @@ fn help_lists_the_commands() {
 #[test]
 fn help_of_init_says_every_default() {
     assert_snapshot!(Scratch::new().run(&["init", "--help"]).stdout, @"
-    Make this node's config file, its key and certificate, and each share's root marker
+    Makes this node's config file, its key and certificate, and each share's root marker
 
     Prints the node's fingerprint and what to do next. Never overwrites anything: a key and markers that
     are there already are kept.
@@ -530,4 +537,30 @@ fn a_reader_that_has_had_enough_is_no_news() {
         .unwrap();
     assert_eq!(String::from_utf8(ran.stderr).unwrap(), "");
     assert_eq!(ran.status.code(), Some(2));
+}
+
+#[test]
+fn without_a_daemon() {
+    let node = Scratch::node();
+    let health = node.run(&["health"]);
+    assert_eq!((health.code, health.stderr.as_str()), (Some(1), ""));
+    assert_snapshot!(health.stdout, @"unhealthy: no recsync daemon answers at [DIR]/node/control.sock: is it running? start it with `systemctl start recsync`");
+    for command in ["status", "verify", "confirm", "rescan", "reload"] {
+        let ran = node.run(&[command]);
+        assert_eq!((ran.code, ran.stdout.as_str()), (Some(2), ""), "{command}");
+        assert!(
+            ran.stderr.contains("no recsync daemon answers at [DIR]/node/control.sock"),
+            "{ran:?}"
+        );
+    }
+}
+
+#[test]
+fn health_is_2_for_usage_alone() {
+    let scratch = Scratch::new();
+    assert_eq!(scratch.run(&["health", "--max-lag", "soon"]).code, Some(2));
+    assert_eq!(scratch.run(&["health", "--max-lags", "30s"]).code, Some(2));
+    let no_config = scratch.run(&["health"]);
+    assert_eq!(no_config.code, Some(1), "{no_config:?}");
+    assert_eq!(no_config.stdout.lines().count(), 1, "{no_config:?}");
 }

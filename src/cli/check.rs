@@ -8,7 +8,7 @@ use crate::config::{Config, Mistake, Mistakes, Source};
 use crate::net::Identity;
 use crate::tree::{self, RootError};
 
-/// Read the config as `run` would and report every mistake with file, line and column
+/// Reads the config as `run` would and reports every mistake with file, line and column
 ///
 /// Starts nothing. Exit code 0 if the daemon would start, 1 if not.
 #[derive(Debug, clap::Args)]

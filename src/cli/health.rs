@@ -40,7 +40,15 @@ pub(super) fn run(control: &Path, args: Args) -> anyhow::Result<Exit> {
         out::text("healthy")?;
         return Ok(Exit::Well);
     }
-    out::text(one_line(&reasons))?;
+    unhealthy(&reasons)
+}
+
+/// Tells why not.
+///
+/// # Errors
+/// As [`run`].
+pub(super) fn unhealthy(reasons: &[String]) -> anyhow::Result<Exit> {
+    out::text(one_line(reasons))?;
     Ok(Exit::No)
 }
 

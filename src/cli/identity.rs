@@ -5,7 +5,7 @@ use super::{Exit, Global, out};
 use crate::config;
 use crate::net::Identity;
 
-/// Print this node's name and fingerprint, for `recsync peer add` on the other nodes
+/// Prints this node's name and fingerprint, for `recsync peer add` on the other nodes
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Print one JSON document

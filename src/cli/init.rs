@@ -14,7 +14,7 @@ use crate::config::{self, Config, ConfigError, HostPort, Source, Template};
 use crate::net::{Identity, IdentityError};
 use crate::tree::{self, MarkerError};
 
-/// Make this node's config file, its key and certificate, and each share's root marker
+/// Makes this node's config file, its key and certificate, and each share's root marker
 ///
 /// Prints the node's fingerprint and what to do next. Never overwrites anything: a key and markers
 /// that are there already are kept.

@@ -53,7 +53,10 @@ pub(super) fn start(global: &Global) {
         Format::Text
     });
     let journal = match wanted {
-        Format::Journal => Some(tracing_journald::layer()),
+        // Without a prefix the fields are SHARE=, PEER= and PATH=.
+        Format::Journal => {
+            Some(tracing_journald::layer().map(|layer| layer.with_field_prefix(None)))
+        }
         _ => None,
     };
     let (layer, lost) = match (wanted, journal) {

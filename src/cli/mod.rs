@@ -92,9 +92,9 @@ impl Global {
     /// Returns the control socket of the node whose config it is: where a command asks the daemon.
     ///
     /// # Errors
-    /// If there is no valid config.
+    /// If the config cannot be read; mistakes in it are no matter here.
     pub fn control(&self) -> Result<PathBuf, ConfigError> {
-        Ok(config::load(&self.config_file())?.node.control)
+        config::control(&self.config_file())
     }
 
     /// Returns how to call `recsync` with the same config, for a hint that can be pasted.
@@ -115,11 +115,11 @@ enum Command {
     Share(share::Args),
     Check(check::Args),
     Run(run::Args),
+    Verify(verify::Args),
     Status(status::Args),
     Health(health::Args),
-    Verify(verify::Args),
-    Rescan(rescan::Args),
     Confirm(confirm::Args),
+    Rescan(rescan::Args),
     Reload(reload::Args),
 }
 
@@ -131,11 +131,14 @@ fn dispatch(global: &Global, command: Command) -> anyhow::Result<Exit> {
         Command::Share(args) => share::run(global, args),
         Command::Check(args) => check::run(global, args),
         Command::Run(args) => run::run(global, args),
-        Command::Status(args) => status::run(&global.control()?, args),
-        Command::Health(args) => health::run(&global.control()?, args),
         Command::Verify(args) => verify::run(&global.control()?, args),
-        Command::Rescan(args) => rescan::run(&global.control()?, args),
+        Command::Status(args) => status::run(&global.control()?, args),
+        Command::Health(args) => match global.control() {
+            Ok(control) => health::run(&control, args),
+            Err(error) => health::unhealthy(&[error.to_string()]),
+        },
         Command::Confirm(args) => confirm::run(&global.control()?, args),
+        Command::Rescan(args) => rescan::run(&global.control()?, args),
         Command::Reload(args) => reload::run(&global.control()?, args),
     }
 }

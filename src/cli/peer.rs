@@ -9,7 +9,7 @@ use super::{Exit, Global, out};
 use crate::config::{self, Config, Fingerprint, HostPort};
 use crate::net::Identity;
 
-/// Add, remove or list the nodes that this one is paired with
+/// Adds, removes or lists the nodes that this one is paired with
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(subcommand)]
@@ -18,15 +18,15 @@ pub(super) struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Action {
-    /// Add a peer to the config file, keeping its comments and order
+    /// Adds a peer to the config file, keeping its comments and order
     Add(Add),
-    /// Remove a peer from the config file
+    /// Removes a peer from the config file
     Remove {
         /// The peer's name
         #[arg(value_parser = node_name)]
         name: NodeName,
     },
-    /// List the peers in the config file
+    /// Lists the peers in the config file
     List {
         /// Print one JSON document
         #[arg(long)]

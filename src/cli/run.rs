@@ -3,7 +3,7 @@
 use super::{Exit, Global};
 use crate::daemon;
 
-/// Runs the daemon in the foreground, until SIGTERM or Ctrl-C
+/// Run the daemon in the foreground, until SIGTERM or Ctrl-C
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {}
 

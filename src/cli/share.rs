@@ -5,7 +5,7 @@ use super::named::NamedPath;
 use super::{Exit, Global, init, out, peer};
 use crate::config::{self, Config, edit};
 
-/// Add or list the directory trees that are kept in step
+/// Adds or lists the directory trees that are kept in step
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(subcommand)]
@@ -14,13 +14,13 @@ pub(super) struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Action {
-    /// Add a share to the config file, unless it is there, and make its root marker
+    /// Adds a share to the config file, unless it is there, and makes its root marker
     Add {
         /// The name that it has on all nodes, and its directory here, which must exist
         #[arg(value_name = "NAME=PATH")]
         share: NamedPath,
     },
-    /// List the shares in the config file
+    /// Lists the shares in the config file
     List {
         /// Print one JSON document
         #[arg(long)]

@@ -87,6 +87,21 @@ pub fn load(file: &Path) -> Result<Config, ConfigError> {
     Source::read(file)?.check().map_err(ConfigError::Invalid)
 }
 
+/// Returns where the daemon of a config listens for commands, as far as the text tells in spite of
+/// mistakes: a slip while editing it must not hide a daemon that runs well.
+///
+/// # Errors
+/// If the file cannot be read.
+pub fn control(file: &Path) -> Result<PathBuf, ConfigError> {
+    let Source { file, text } = Source::read(file)?;
+    let raw = raw::read(&text, &mut Findings::default());
+    let written = raw.and_then(|raw| raw.node.control).map(|control| control.into_inner());
+    Ok(match (file.parent(), written) {
+        (Some(dir), Some(path)) if !path.is_empty() => dir.join(path).components().collect(),
+        _ => template::Places::of(&file).control,
+    })
+}
+
 /// A config file's name and text.
 #[derive(Debug, Clone)]
 pub struct Source {

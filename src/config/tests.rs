@@ -88,6 +88,23 @@ fn relative_paths_are_relative_to_the_file() {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "a test writes a file for itself")]
+fn the_control_socket_is_found_in_spite_of_mistakes() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("recsync.toml");
+    let check = |text: &str, expected: &str| {
+        std::fs::write(&file, text).unwrap();
+        assert_eq!(super::control(&file).unwrap(), dir.path().join(expected), "{text}");
+    };
+    check("[node]\nname = \"fs1\"", "control.sock");
+    check("[node]\ncontrol = \"run/c\"", "run/c");
+    check("[node]\ncontrol = \"./c\"\nlisten = 7\nnonsense = true", "c");
+    check("[node]\ncontrol = \"\"", "control.sock");
+    check("[node", "control.sock");
+    assert!(matches!(super::control(&dir.path().join("none")), Err(ConfigError::Missing { .. })));
+}
+
+#[test]
 fn a_fingerprint_may_be_a_list() {
     let other = PRINT.replace('f', "e");
     let address = "address = \"h:1\"\nallow_from = [\"10.0.0.0/8\", \"::1\"]\n";

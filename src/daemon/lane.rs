@@ -28,7 +28,7 @@ const TOGETHER_BYTES: usize = 256 << 10;
 #[derive(Debug)]
 pub(super) enum Outgoing {
     /// A record, with its bytes read now.
-    Announce(Announce),
+    Announce(Box<Announce>),
     /// A message as it is.
     Say(ShareMessage),
     /// The answer to a `GetOutline` or a `GetBlocks`.
@@ -105,7 +105,7 @@ impl Worker {
                 }
                 match what {
                     Outgoing::Announce(announce) => {
-                        let one = self.announcement(announce);
+                        let one = self.announcement(*announce);
                         bytes += one.inline.as_ref().map_or(256, |inline| inline.len() + 256);
                         together.push(one);
                         if bytes < TOGETHER_BYTES && together.len() < TOGETHER_MAX {

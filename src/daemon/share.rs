@@ -578,7 +578,7 @@ impl Loop {
                 }
                 Effect::Announce(announce) => {
                     let (peer, lane) = (announce.peer.clone(), announce.lane);
-                    self.push(&peer, lane, Outgoing::Announce(announce));
+                    self.push(&peer, lane, Outgoing::Announce(Box::new(announce)));
                 }
                 Effect::Send { peer, lane, message } => {
                     self.push(&peer, lane, Outgoing::Say(message));

@@ -34,9 +34,22 @@ pub(super) struct Owed {
 /// Acknowledgements that wait for a path: bounded by the peers' windows.
 pub(super) type OwedByPath = BTreeMap<SharePath, Vec<Owed>>;
 
-/// Paths that wait for an operation above them, with the bytes that came along; bounded by the
-/// peers' windows and the sweep's chunks.
-pub(super) type BlockedBelow = BTreeMap<SharePath, Vec<(SharePath, Option<Source>)>>;
+/// What waits for an operation above it; bounded by the peers' windows and the sweep's chunks.
+pub(super) type BlockedBelow = BTreeMap<SharePath, Vec<Blocked>>;
+
+/// Something that waits until the directory above it is there.
+#[derive(Debug)]
+pub(super) enum Blocked {
+    /// A path, and its bytes if they came along.
+    Path(SharePath, Option<Source>),
+    /// A rename; both names are locked meanwhile.
+    Move {
+        /// The old name.
+        from: SharePath,
+        /// The new name.
+        to: SharePath,
+    },
+}
 
 /// An operation under way.
 #[derive(Debug)]
@@ -163,7 +176,8 @@ impl Engine {
             (Step::Install, Some(winner)) => {
                 if let Some(above) = self.blocked_above(cx, path)? {
                     if self.locked.contains(&above) {
-                        self.blocked.entry(above).or_default().push((path.clone(), bytes));
+                        let blocked = Blocked::Path(path.clone(), bytes);
+                        self.blocked.entry(above).or_default().push(blocked);
                     }
                     return Ok(());
                 }
@@ -416,8 +430,24 @@ impl Engine {
         Ok(())
     }
 
-    /// Renames here what a peer renamed, if the old name still holds those bytes. False if not.
-    pub(super) fn try_move(
+    /// Renames here what a peer renamed; where that cannot be, each name is dealt with by itself.
+    pub(super) fn move_or_put(
+        &mut self,
+        cx: &mut Cx<'_>,
+        from: &SharePath,
+        to: &SharePath,
+        bytes: Option<Source>,
+    ) -> Result<(), IndexError> {
+        if self.try_move(cx, from, to)? {
+            return Ok(());
+        }
+        self.reconsider_with(cx, to, bytes)?;
+        self.reconsider(cx, from)
+    }
+
+    /// Starts a rename, or has it wait for the directory above, if the old name still holds the
+    /// bytes that the new one wants. False if not.
+    fn try_move(
         &mut self,
         cx: &mut Cx<'_>,
         from: &SharePath,
@@ -437,10 +467,18 @@ impl Engine {
             && !winner.content.is_dir()
             && old.record.is_tombstone()
             && at_rest(self, from)
-            && at_rest(self, to)
-            && self.blocked_above(cx, to)?.is_none();
+            && at_rest(self, to);
         if !fits {
             return Ok(false);
+        }
+        if let Some(above) = self.blocked_above(cx, to)? {
+            let waits = self.locked.contains(&above);
+            if waits {
+                self.locked.extend([from.clone(), to.clone()]);
+                let blocked = Blocked::Move { from: from.clone(), to: to.clone() };
+                self.blocked.entry(above).or_default().push(blocked);
+            }
+            return Ok(waits);
         }
         let is_link = matches!(winner.content, Content::Symlink { .. });
         let action = Action::Move {
@@ -543,8 +581,15 @@ impl Engine {
                 }
             }
         }
-        for (below, bytes) in self.blocked.remove(&path).unwrap_or_default() {
-            self.reconsider_with(cx, &below, bytes)?;
+        for blocked in self.blocked.remove(&path).unwrap_or_default() {
+            match blocked {
+                Blocked::Path(path, bytes) => self.reconsider_with(cx, &path, bytes)?,
+                Blocked::Move { from, to } => {
+                    self.locked.remove(&from);
+                    self.locked.remove(&to);
+                    self.move_or_put(cx, &from, &to, None)?;
+                }
+            }
         }
         if self.sweep_again && self.ops.len() < OPS_MAX / 2 {
             self.start_sweep();

@@ -266,11 +266,7 @@ impl Engine {
         self.merge_in(cx, name, &path, seq, &record)?;
         if let Some(Moved { seq, path: from, record }) = moved_from {
             self.merge_in(cx, name, &from, seq, &record)?;
-            if !self.try_move(cx, &from, &path)? {
-                self.reconsider_with(cx, &path, inline.map(bytes_source))?;
-                self.reconsider(cx, &from)?;
-            }
-            return Ok(());
+            return self.move_or_put(cx, &from, &path, inline.map(bytes_source));
         }
         self.reconsider_with(cx, &path, inline.map(bytes_source))
     }
