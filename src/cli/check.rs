@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use super::{Exit, Global, out};
 use crate::config::{Config, Mistake, Mistakes, Source};
 use crate::net::Identity;
-use crate::tree::{self, RootError};
+use crate::tree::{self, Disk, RootError};
 
 /// Reads the config as `run` would and reports every mistake with file, line and column
 ///
@@ -91,7 +91,11 @@ impl Found {
         for (n, share) in config.shares.iter().enumerate() {
             let finding = |why| source.finding("share.path", n, why);
             match tree::read_marker(&share.path) {
-                Ok(marker) if marker.share == share.name => {}
+                Ok(marker) if marker.share == share.name => {
+                    let disk = Disk::open(&share.path, &share.name, None);
+                    let weak = disk.ok().and_then(|disk| disk.weak_probe());
+                    self.warnings.extend(weak.map(|why| finding(why.to_owned())));
+                }
                 Ok(marker) => self.errors.push(finding(format!(
                     "the marker in {} says that it belongs to share `{}`; correct the name or the path",
                     share.path.display(),

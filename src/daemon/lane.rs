@@ -15,7 +15,7 @@ use recsync_proto::{Message, SharePath};
 
 use super::site::Site;
 use crate::engine::{Announce, Hint, Input, Noticed};
-use crate::net::Link;
+use crate::net::{Link, SendError};
 use crate::transfer::{self, Outlines};
 
 /// Entries that may wait in a lane when a peer asks for yet more bytes.
@@ -136,9 +136,13 @@ impl Worker {
     fn say(&self, body: ShareMessage) -> bool {
         let message = Message::Share { share: self.site.name.clone(), body };
         let sent = self.link.send(self.lane, &message);
-        if let Err(error) = &sent {
+        match &sent {
+            Ok(()) => {}
+            Err(SendError::Codec(error)) => {
+                tracing::error!(share = %self.site.name, peer = %self.link.peer(), %error, "a message cannot be encoded");
+            }
             // The link is down: the log and the index know what is still to be said.
-            tracing::trace!(peer = %self.link.peer(), %error, "not sent");
+            Err(error) => tracing::trace!(peer = %self.link.peer(), %error, "not sent"),
         }
         sent.is_ok()
     }

@@ -323,7 +323,6 @@ impl Node {
     fn link_event(self: Arc<Self>, event: LinkEvent) {
         match event {
             LinkEvent::Up { link } => {
-                tracing::info!(peer = %link.peer(), address = %link.addr(), "connected");
                 lock(&self.links_up).insert(link.peer().clone(), link.clone());
                 for host in lock(&self.hosts).values() {
                     host.link_up(link.clone());
@@ -332,8 +331,7 @@ impl Node {
                     self.listen(&link, lane);
                 }
             }
-            LinkEvent::Down { peer, link, why } => {
-                tracing::warn!(%peer, %why, "disconnected");
+            LinkEvent::Down { peer, link, .. } => {
                 let mut up = lock(&self.links_up);
                 if up.get(&peer).is_some_and(|known| known.id() == link) {
                     up.remove(&peer);

@@ -10,6 +10,7 @@ use recsync_proto::SharePath;
 use super::board::ShareBoard;
 use super::share::{Common, ToShare};
 use super::site::Site;
+use crate::apply;
 use crate::engine::{Input, Noticed};
 use crate::observe::{self, ScanItem, ScanReport};
 use crate::telemetry::events::Problem;
@@ -119,6 +120,8 @@ impl Worker {
             Ok(Ok(report)) => {
                 self.tell(&report);
                 if dir.is_root() {
+                    let swept = apply::sweep_transfers(&*self.site.tree, now.wall_ns);
+                    tracing::debug!(%share, swept, "old interrupted transfers removed");
                     self.common.metrics.scans.with(label.clone()).inc();
                     let took = now.mono.saturating_sub(begun.mono).as_secs_f64();
                     self.common.metrics.scan_seconds.with(label).observe(took);

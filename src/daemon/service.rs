@@ -229,6 +229,7 @@ impl Node {
             .running
             .as_ref()
             .map(|running| running.site.readers.with(|reader| reader.pending_files()).unwrap_or(0));
+        let weak = state.running.as_ref().and_then(|running| running.site.tree.weak_probe());
         ShareStatus {
             name: host.name.to_string(),
             path: share.map(|share| share.path.display().to_string()).unwrap_or_default(),
@@ -241,7 +242,7 @@ impl Node {
             quarantined_files: state.load.failing as u64,
             conflicts: metrics.conflicts.with(label).get(),
             skipped: self.common.events.skipped(&host.name),
-            notes: state.unwatched_why.into_iter().collect(),
+            notes: state.unwatched_why.into_iter().chain(weak.map(str::to_owned)).collect(),
         }
     }
 

@@ -24,6 +24,8 @@ const FLIGHTS_MAX: usize = 512;
 const FLIGHT_BYTES_MAX: u64 = 16 << 20;
 /// A live lane this many positions behind, and full, leaves them to the bulk lane.
 const LIVE_BEHIND_MAX: u64 = 256;
+/// Positions that an index put back to an older state may have lost.
+const SEQ_LOST_MAX: u64 = 1 << 32;
 /// Log positions read at once.
 const LOG_CHUNK: usize = 128;
 
@@ -198,6 +200,8 @@ impl Engine {
         if let Some((epoch, seen)) = open.seen
             && epoch == self.epoch
             && seen > self.head
+            // More than any index loses: a peer must not use up our numbers.
+            && seen.0 - self.head.0 < SEQ_LOST_MAX
         {
             // Our index was put back to an older state. Positions that the peer has seen must
             // not be used again for other events.
