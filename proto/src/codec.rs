@@ -54,9 +54,10 @@ pub enum CodecError {
 /// Returns a whole frame, prefix included.
 ///
 /// # Errors
-/// If the message is longer than a frame may be: a bug of the caller.
+/// If the message is longer than a frame may be, or breaks a limit, so that every peer would refuse
+/// it: a bug of the caller.
 pub fn encode(message: &Message) -> Result<Vec<u8>, CodecError> {
-    debug_assert_eq!(check(message), Ok(()), "a message that every peer would refuse");
+    check(message)?;
     let mut frame = vec![0; PREFIX_LEN];
     bincode::encode_into_std_write(message, &mut frame, CODEC)
         .map_err(|error| CodecError::Malformed(error.to_string()))?;

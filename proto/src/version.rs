@@ -32,8 +32,8 @@ pub struct Seq(pub u64);
 impl Seq {
     /// Before the first entry of a log.
     pub const ZERO: Seq = Seq(0);
-    /// The greatest that is decoded: fits a signed 64-bit integer, and has a next one.
-    pub const MAX: Seq = Seq((1 << 63) - 1);
+    /// The greatest that is decoded, 2^62: no index stores more, and it has a next one.
+    pub const MAX: Seq = Seq(1 << 62);
 
     /// Returns the next position.
     pub fn next(self) -> Seq {
@@ -55,7 +55,7 @@ impl<C> Decode<C> for Seq {
         if seq <= Seq::MAX {
             Ok(seq)
         } else {
-            Err(bincode::error::DecodeError::Other("a sequence number over 2^63 - 1"))
+            Err(bincode::error::DecodeError::Other("a sequence number over 2^62"))
         }
     }
 }

@@ -154,7 +154,7 @@ fn golden() -> Vec<(&'static str, Message, &'static str)> {
              0101090000fb2c0101780000000000",
         ),
         ("caught up", share(ShareMessage::CaughtUp { through: Seq(0) }), "050000000301720200"),
-        ("acks", share(ShareMessage::Acks(acks)), "1100000003017203020100fdffffffffffffff7f01"),
+        ("acks", share(ShareMessage::Acks(acks)), "1100000003017203020100fd000000000000004001"),
         (
             "get outline",
             share(ShareMessage::GetOutline { id: 1, file: file(), first: 0, count: 4 }),

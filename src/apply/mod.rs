@@ -14,8 +14,6 @@
 //! **May not:** decide what to change.
 #![forbid(unsafe_code)]
 
-#[cfg(test)]
-mod faults;
 mod recover;
 mod run;
 mod stage;

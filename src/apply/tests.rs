@@ -7,10 +7,10 @@ use std::sync::Mutex;
 
 use recsync_proto::{Content, Epoch, Seq, SharePath};
 
-use super::faults::{Fault, Faulty};
 use super::{Recovered, exchanged_name, recover, run};
 use crate::engine::{Action, Done, Op, Outcome, Source};
 use crate::index::{Index as _, Intent, Memory, Write};
+use crate::observe::faults::{Fault, Faulty};
 use crate::observe::fixture::{Held, Share, World, hash_of, noise, share_path, wall_ns};
 use crate::transfer::whole_name;
 use crate::tree::{Place, Tree, TreeError, trash_place};
@@ -402,7 +402,7 @@ fn a_failure_at_any_step_is_told_truthfully() {
         for step in 0.. {
             let (share, op) = scenario.begin();
             let before = share.world();
-            let faulty = Faulty::new(&share.tree, step, Fault::Fail);
+            let faulty = Faulty::new(&share.tree, step, Fault::Fail(1));
             let outcome = one(run(&faulty, vec![op.clone()]), op.id);
             let why = format!("step {step} fails, {outcome:?}");
             scenario.check_old_or_new(&share, &why);
@@ -565,6 +565,71 @@ fn what_somebody_does_at_any_step_is_not_lost() {
 }
 
 #[test]
+fn what_somebody_does_is_not_lost_though_the_way_back_fails() {
+    for scenario in scenarios().into_iter().filter(|scenario| scenario.displaced.is_some()) {
+        for step in 0.. {
+            let mut met = false;
+            for (failing, count) in (step + 1..step + 8).flat_map(|at| [(at, 1), (at, 2), (at, 3)])
+            {
+                let (share, op) = scenario.begin();
+                let acted = Mutex::new(false);
+                let failing = Faulty::new(&share.tree, failing, Fault::Fail(count));
+                let faulty = Faulty::act(&failing, step, || {
+                    *acted.lock().unwrap() = try_hand(&HANDS[0], &share, scenario.path);
+                });
+                let outcome = one(run(&faulty, vec![op.clone()]), op.id);
+                met |= faulty.was_met();
+                drop(faulty);
+                let why = format!("acted before step {step}, a later one fails, {outcome:?}");
+                let recovered = recover_with(&share.tree, &Memory::new(Epoch(1))).unwrap();
+                assert_eq!(recovered.troubles, vec![], "{}: {why}", scenario.name);
+                let kept = everywhere(&share).contains(&[b"file ", USER].concat());
+                assert!(kept || !*acted.lock().unwrap(), "{}: {why}", scenario.name);
+            }
+            if !met {
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn who_saves_last_has_the_name() {
+    let last = b"what was saved last";
+    for scenario in scenarios().into_iter().filter(|scenario| scenario.displaced.is_some()) {
+        for step in 0.. {
+            let mut met = false;
+            for second in step + 1..step + 8 {
+                let (share, op) = scenario.begin();
+                let acted = Mutex::new(false);
+                let later = Faulty::act(&share.tree, second, || {
+                    let mut acted = acted.lock().unwrap();
+                    *acted &= !share.at("a").is_dir();
+                    if *acted {
+                        share.put_anew("a", last);
+                    }
+                });
+                let faulty = Faulty::act(&later, step, || {
+                    *acted.lock().unwrap() = try_hand(&HANDS[0], &share, "a");
+                });
+                let _either = run(&faulty, vec![op.clone()]);
+                met |= faulty.was_met();
+                let both = later.was_met();
+                drop(faulty);
+                drop(later);
+                if both && *acted.lock().unwrap() {
+                    let why = format!("{}: at steps {step} and {second}", scenario.name);
+                    assert_eq!(share.read("a"), last, "{why}");
+                }
+            }
+            if !met {
+                break;
+            }
+        }
+    }
+}
+
+#[test]
 fn a_change_before_the_last_look_is_never_taken_for_ours() {
     for scenario in scenarios() {
         for step in 0.. {
@@ -668,26 +733,25 @@ fn what_is_not_expected_is_left_alone() {
     }
 }
 
+type MakeSource = fn(&Share) -> Source;
+
 #[test]
 fn wrong_bytes_are_refused() {
-    let short = |share: &Share| {
-        let name = whole_name(&hash_of(NEW), Seq(5));
-        drop(share.tree.create_temp(&name).unwrap());
-        Source::Staged(name)
-    };
-    let sources: [(&str, &dyn Fn(&Share) -> Source); 6] = [
-        ("other bytes", &|_| Source::Inline(OLD.into())),
-        ("a short transfer", &short),
-        ("no transfer", &|_| Source::Staged("none.part".to_owned())),
-        ("no other file", &|_| Source::Local(share_path("none"))),
-        ("another file", &|share| {
-            share.put("b", USER);
-            Source::Local(share_path("b"))
+    fn other(share: &Share, bytes: &[u8]) -> Source {
+        share.put("b", bytes);
+        Source::Local(share_path("b"))
+    }
+    let sources: [(&str, MakeSource); 6] = [
+        ("other bytes", |_| Source::Inline(OLD.into())),
+        ("a short transfer", |share| {
+            let name = whole_name(&hash_of(NEW), Seq(5));
+            drop(share.tree.create_temp(&name).unwrap());
+            Source::Staged(name)
         }),
-        ("a short file", &|share| {
-            share.put("b", b"x");
-            Source::Local(share_path("b"))
-        }),
+        ("no transfer", |_| Source::Staged("none.part".to_owned())),
+        ("no other file", |_| Source::Local(share_path("none"))),
+        ("another file", |share| other(share, USER)),
+        ("a short file", |share| other(share, b"x")),
     ];
     for (name, source) in sources {
         let share = Share::new();
@@ -827,7 +891,8 @@ fn interrupted_transfers_are_kept_for_a_week() {
     assert_eq!(recovered.removed, 2);
     let mut left = share.tree.list_temp().unwrap();
     let mut expected = vec![format!("{hash}.part"), other];
-    (left.sort(), expected.sort());
+    left.sort();
+    expected.sort();
     assert_eq!(left, expected);
     let week = 7 * 24 * 3_600 * 1_000_000_000;
     assert_eq!(super::sweep_transfers(&share.tree, wall_ns()), 0);

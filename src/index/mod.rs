@@ -182,6 +182,9 @@ pub enum Write {
     /// Replaces a peer's cursor; acks out of order at or below `acked` are forgotten but for held
     /// ones, all of them if `acked` is zero. Refused: an `acked` beyond 2^62.
     Peer(NodeName, PeerCursor),
+    /// A peer has another index than before: nothing counts any more as having come from it.
+    /// Takes time in proportion to the number of entries.
+    Unlearned(NodeName),
     /// A hybrid logical clock reading that was used; the highest is kept.
     Clock(u64),
 }

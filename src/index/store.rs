@@ -273,6 +273,11 @@ impl Index for Store {
             }
             Write::Acked { peer, seq, held } => store.note_ack(peer, *seq, *held),
             Write::Peer(peer, cursor) => store.put_cursor(peer, cursor),
+            Write::Unlearned(peer) => {
+                let unlearn =
+                    "UPDATE entries SET via = NULL WHERE via = (SELECT id FROM peers WHERE name = ?1)";
+                store.run(unlearn, [peer.as_str()]).map(drop)
+            }
             Write::Clock(reading) => store.raise_clock(*reading),
         })
     }

@@ -84,7 +84,7 @@ pub enum SendError {
     /// There is no room now; only [`Link::try_send`] says so.
     #[error("the lane is full")]
     Full,
-    /// The message is longer than a frame may be: a bug of the caller.
+    /// The message is longer than a frame may be, or breaks a limit: a bug of the caller.
     #[error(transparent)]
     Codec(#[from] CodecError),
 }
@@ -162,7 +162,7 @@ impl Link {
     /// Blocks the thread; not for tasks of a runtime.
     ///
     /// # Errors
-    /// If the link has ended, or the message is too long.
+    /// If the link has ended, or the message cannot be sent at all.
     pub fn send(&self, lane: Lane, message: &Message) -> Result<(), SendError> {
         let frame = codec::encode(message)?;
         let len = frame.len();
@@ -183,7 +183,7 @@ impl Link {
     /// even when the lane is full, and never waits. A peer that lets 32 MiB pile up breaks the protocol and loses the link.
     ///
     /// # Errors
-    /// If the link has ended, or the message is too long.
+    /// If the link has ended, or the message cannot be sent at all.
     pub fn post(&self, lane: Lane, message: &Message) -> Result<(), SendError> {
         let frame = codec::encode(message)?;
         let len = frame.len();

@@ -260,3 +260,81 @@ impl ClientCertVerifier for PinnedKey {
         self.schemes()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use recsync_proto::NodeName;
+    use rustls::sign::CertifiedKey;
+    use tokio_rustls::{TlsAcceptor, TlsConnector};
+
+    use super::*;
+
+    fn identity() -> Identity {
+        let dir = tempfile::tempdir().unwrap();
+        Identity::create(dir.path(), &NodeName::new("fs1").unwrap()).unwrap()
+    }
+
+    /// Returns who shows another's certificate without having its key.
+    fn thief(of: &Identity) -> Identity {
+        let own = identity();
+        let certified = CertifiedKey::new(of.certified.cert.clone(), own.certified.key.clone());
+        Identity { certified: Arc::new(certified), ..own }
+    }
+
+    /// Returns what each side of a handshake says; the dialling side's first read tells it what the
+    /// accepting side thinks of its key.
+    fn shake(
+        dialler: &Identity,
+        accepter: &Identity,
+        pins: [&Identity; 2],
+    ) -> [Option<TlsError>; 2] {
+        let [dialled, dialling] = pins.map(Identity::fingerprint);
+        let accepted = Pins::default();
+        accepted.set(BTreeMap::from([(dialling, NodeName::new("fs2").unwrap())]));
+        let server = server_config(accepter, Arc::new(accepted)).unwrap();
+        let client = client_config(dialler, vec![dialled]).unwrap();
+        let (near, far) = tokio::io::duplex(1 << 16);
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let dial = async {
+                use tokio::io::AsyncReadExt;
+                let connector = TlsConnector::from(Arc::new(client));
+                let mut stream = connector.connect(server_name(), near).await?;
+                stream.read_u8().await
+            };
+            let accept = async {
+                use tokio::io::AsyncWriteExt;
+                let mut stream = TlsAcceptor::from(Arc::new(server)).accept(far).await?;
+                stream.write_all(&[1]).await?;
+                stream.flush().await
+            };
+            let (dialled, accepted) = tokio::join!(dial, accept);
+            [dialled.err(), accepted.err()].map(|error| error.map(|error| TlsError::of(&error)))
+        })
+    }
+
+    #[test]
+    fn who_has_a_pinned_key_gets_in() {
+        let (one, two) = (identity(), identity());
+        assert_eq!(shake(&one, &two, [&two, &one]), [None, None]);
+    }
+
+    #[test]
+    fn who_has_another_key_does_not() {
+        let (one, two, other) = (identity(), identity(), identity());
+        let unknown = |identity: &Identity| Some(TlsError::UnknownKey(identity.fingerprint()));
+        let refused = || Some(TlsError::NotAccepted);
+        assert_eq!(shake(&other, &two, [&two, &one]), [refused(), unknown(&other)]);
+        assert_eq!(shake(&one, &other, [&two, &one]), [unknown(&other), refused()]);
+    }
+
+    /// The certificate is public: showing it proves nothing.
+    #[test]
+    fn who_has_only_the_certificate_does_not() {
+        let (one, two) = (identity(), identity());
+        let [_, accepted] = shake(&thief(&one), &two, [&two, &one]);
+        assert!(matches!(accepted, Some(TlsError::Foreign(_))), "{accepted:?}");
+        let [dialled, _] = shake(&one, &thief(&two), [&two, &one]);
+        assert!(matches!(dialled, Some(TlsError::Foreign(_))), "{dialled:?}");
+    }
+}

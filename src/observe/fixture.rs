@@ -42,13 +42,16 @@ impl Held {
     }
 }
 
+/// What somebody does to a share.
+pub(crate) type Act = fn(&Share);
+
 /// Everything below a directory, by path relative to it.
 pub(crate) type World = BTreeMap<String, Held>;
 
 impl Share {
     pub(crate) fn new() -> Self {
-        // In memory where that is possible: hundreds of shares are made, each with a few syncs.
-        let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+        let dir = if has_room(MEMORY) { tempfile::tempdir_in(MEMORY) } else { tempfile::tempdir() };
+        let dir = dir.unwrap();
         let name = ShareName::new("recordings").unwrap();
         create_marker(dir.path(), &name).unwrap();
         let tree = Disk::open(dir.path(), &name, None).unwrap();
@@ -87,6 +90,14 @@ impl Share {
 
     pub(crate) fn remove(&self, path: &str) {
         fs::remove_file(self.at(path)).unwrap();
+    }
+
+    pub(crate) fn remove_dir(&self, path: &str) {
+        fs::remove_dir(self.at(path)).unwrap();
+    }
+
+    pub(crate) fn rename(&self, from: &str, to: &str) {
+        fs::rename(self.at(from), self.at(to)).unwrap();
     }
 
     pub(crate) fn set_mode(&self, path: &str, mode: u32) {
@@ -154,6 +165,13 @@ impl Share {
         }
         world
     }
+}
+
+/// Where shares are made if there is room: hundreds are, each with a few syncs.
+const MEMORY: &str = "/dev/shm";
+
+fn has_room(dir: &str) -> bool {
+    rustix::fs::statvfs(dir).is_ok_and(|room| room.f_bavail * room.f_frsize > 512 << 20)
 }
 
 pub(crate) fn share_path(path: &str) -> SharePath {

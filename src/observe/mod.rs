@@ -10,6 +10,8 @@
 
 pub mod blocks;
 #[cfg(test)]
+pub(crate) mod faults;
+#[cfg(test)]
 pub(crate) mod fixture;
 mod look;
 mod read;

@@ -8,8 +8,8 @@ use crate::tree::{DirEntry, Fingerprint, Place, RootError, Space, Tree, TreeErro
 
 /// What happens at the chosen call.
 pub(crate) enum Fault<'a> {
-    /// It fails, the calls after it do not.
-    Fail,
+    /// It fails, and so many in all; those after them do not.
+    Fail(usize),
     /// It fails, and so do all after it: the process ends here.
     Stop,
     /// Someone acts just before it.
@@ -22,15 +22,22 @@ pub(crate) struct Faulty<'a, T> {
     at: usize,
     fault: Fault<'a>,
     calls: AtomicUsize,
+    /// The answer to every question for writers, instead of the truth.
+    writer: Option<Writer>,
 }
 
 impl<'a, T: Tree> Faulty<'a, T> {
     pub(crate) fn new(tree: &'a T, at: usize, fault: Fault<'a>) -> Self {
-        Faulty { tree, at, fault, calls: AtomicUsize::new(0) }
+        Faulty { tree, at, fault, calls: AtomicUsize::new(0), writer: None }
     }
 
     pub(crate) fn act(tree: &'a T, at: usize, act: impl FnMut() + Send + 'a) -> Self {
         Faulty::new(tree, at, Fault::Act(Mutex::new(Box::new(act))))
+    }
+
+    /// Returns a tree without faults whose kernel does not tell of writers.
+    pub(crate) fn without_leases(tree: &'a T) -> Self {
+        Faulty { writer: Some(Writer::Unknown), ..Faulty::new(tree, usize::MAX, Fault::Stop) }
     }
 
     /// True if the fault was met.
@@ -41,7 +48,7 @@ impl<'a, T: Tree> Faulty<'a, T> {
     fn step(&self) -> Result<&'a T, TreeError> {
         let number = self.calls.fetch_add(1, Ordering::Relaxed);
         let fails = match &self.fault {
-            Fault::Fail => number == self.at,
+            Fault::Fail(count) => (self.at..self.at + count).contains(&number),
             Fault::Stop => number >= self.at,
             Fault::Act(act) => {
                 if number == self.at {
@@ -78,7 +85,8 @@ impl<T: Tree> Tree for Faulty<'_, T> {
         self.step()?.stat_file(file)
     }
     fn writer(&self, file: &T::File) -> Result<Writer, TreeError> {
-        self.step()?.writer(file)
+        let told = self.step()?.writer(file)?;
+        Ok(self.writer.unwrap_or(told))
     }
     fn read_at(&self, file: &T::File, offset: u64, buffer: &mut [u8]) -> Result<usize, TreeError> {
         self.step()?.read_at(file, offset, buffer)
