@@ -101,6 +101,8 @@ pub struct Engine {
     locked: BTreeSet<SharePath>,
     /// Acknowledgements that peers wait for; bounded by their windows.
     owed: install::OwedByPath,
+    /// What waits for an operation above it.
+    blocked: install::BlockedBelow,
     fetching: BTreeMap<SharePath, Hash>,
     retries: BTreeMap<SharePath, Retry>,
     retry_due: BTreeSet<(Duration, SharePath)>,
@@ -177,6 +179,7 @@ impl Engine {
             ops: BTreeMap::new(),
             locked: BTreeSet::new(),
             owed: BTreeMap::new(),
+            blocked: BTreeMap::new(),
             fetching: BTreeMap::new(),
             retries: BTreeMap::new(),
             retry_due: BTreeSet::new(),

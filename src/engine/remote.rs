@@ -215,6 +215,7 @@ impl Engine {
             return Ok(());
         }
         let again = peer.link.as_ref().is_some_and(|link| link.opened);
+        let mut reset = true;
         match peer.cursor.seen {
             Some((epoch, seen)) if epoch == open.epoch && open.head < seen => {
                 let why = format!(
@@ -222,15 +223,18 @@ impl Engine {
                     open.head
                 );
                 cx.event(Event::PeerReset { peer: name.clone(), why });
-                peer.cursor.acked = Seq::ZERO;
             }
-            Some((epoch, _)) if epoch == open.epoch => {}
+            Some((epoch, _)) if epoch == open.epoch => reset = false,
             Some((epoch, _)) => {
                 let why = format!("its index is new (epoch {}, was {epoch})", open.epoch);
                 cx.event(Event::PeerReset { peer: name.clone(), why });
-                peer.cursor.acked = Seq::ZERO;
             }
-            None => peer.cursor.acked = Seq::ZERO,
+            None => {}
+        }
+        if reset {
+            // It knows nothing of what it was told, nor of what it told.
+            peer.cursor.acked = Seq::ZERO;
+            cx.index.write(&Write::Unlearned(name.clone()))?;
         }
         peer.cursor.seen = Some((open.epoch, open.head));
         cx.index.write(&Write::Peer(name.clone(), peer.cursor.clone()))?;
@@ -266,11 +270,7 @@ impl Engine {
         self.merge_in(cx, name, &path, seq, &record)?;
         if let Some(Moved { seq, path: from, record }) = moved_from {
             self.merge_in(cx, name, &from, seq, &record)?;
-            if !self.try_move(cx, &from, &path)? {
-                self.reconsider_with(cx, &path, inline.map(bytes_source))?;
-                self.reconsider(cx, &from)?;
-            }
-            return Ok(());
+            return self.move_or_put(cx, &from, &path, inline.map(bytes_source));
         }
         self.reconsider_with(cx, &path, inline.map(bytes_source))
     }

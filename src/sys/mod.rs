@@ -3,7 +3,13 @@
 //! **Invariant:** the only `unsafe` code of the program is in `raw.rs` here, each block with its reason
 //! and a test.
 
+mod raw;
+
+use std::os::fd::BorrowedFd;
+use std::sync::Once;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use rustix::io::Errno;
 
 use crate::engine::Now;
 
@@ -49,4 +55,100 @@ pub fn random_u64() -> u64 {
         }
     }
     u64::from_le_bytes(bytes)
+}
+
+/// Makes lease signals harmless: from here on the process ignores SIGIO.
+///
+/// Who opens a file for writing in the microseconds in which [`probe_read_lease`] holds its lease
+/// makes the kernel send this process SIGIO, whose default action is to end it. Children inherit
+/// the ignored signal, which none of ours minds. Called by the probe itself; later calls do nothing.
+pub fn ignore_lease_signals() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(raw::ignore_sigio);
+}
+
+/// Takes a read lease on a file opened read-only, and gives it back at once: the kernel's word on
+/// whether anyone has the file open for writing or maps it so. Never waits; but who opens it for
+/// writing in that instant waits for its end, or with `O_NONBLOCK` gets `EWOULDBLOCK`.
+///
+/// # Errors
+/// `EAGAIN` if there is a writer; others if the kernel does not say: `EACCES` for a file that is
+/// not ours without `CAP_LEASE`, `EINVAL` on filesystems without leases.
+pub fn probe_read_lease(file: BorrowedFd<'_>) -> Result<(), Errno> {
+    ignore_lease_signals();
+    raw::take_read_lease(file)?;
+    match raw::drop_lease(file) {
+        // EAGAIN: another thread probed through the same descriptor, and gave back for both.
+        Ok(()) | Err(Errno::AGAIN) => Ok(()),
+        Err(other) => Err(other),
+    }
+}
+
+/// Starts writing a file's dirty pages and does not wait for them: a hint without an outcome, so
+/// that a later `fsync` of many files waits once.
+pub fn start_writeback(file: BorrowedFd<'_>) {
+    // What goes wrong here, the fsync that follows will say.
+    let _unsupported = raw::start_writeback(file);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd as _;
+    use std::process::Command;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use rustix::fs::{CWD, Mode, OFlags, openat};
+
+    use super::*;
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "a test makes its own files")]
+    fn openers_that_race_with_probes_get_the_file_and_kill_no_one() {
+        const INSIDE: &str = "RECSYNC_TEST_INSIDE";
+        if std::env::var_os(INSIDE).is_none() {
+            // In a process where no other test has made the signal harmless.
+            let status = Command::new(std::env::current_exe().unwrap())
+                .args([
+                    "--exact",
+                    "sys::tests::openers_that_race_with_probes_get_the_file_and_kill_no_one",
+                ])
+                .env(INSIDE, "")
+                .status();
+            return assert!(status.unwrap().success());
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        std::fs::write(&path, b"bytes").unwrap();
+        let open = |flags| openat(CWD, &path, flags | OFlags::CLOEXEC, Mode::empty());
+        let done = AtomicBool::new(false);
+        let met = std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    let file = open(OFlags::RDONLY).unwrap();
+                    while !done.load(Ordering::Relaxed) {
+                        let answer = probe_read_lease(file.as_fd());
+                        assert!(matches!(answer, Ok(()) | Err(Errno::AGAIN)), "{answer:?}");
+                    }
+                });
+            }
+            // One waits for the end of a probe, the other is told that there is one.
+            let patient = scope.spawn(|| (0..10_000).all(|_| open(OFlags::WRONLY).is_ok()));
+            let hasty = scope.spawn(|| {
+                (0..5_000_000)
+                    .map(|_| open(OFlags::WRONLY | OFlags::NONBLOCK).err())
+                    .filter(|refused| *refused == Some(Errno::WOULDBLOCK))
+                    .take(100)
+                    .count()
+            });
+            let met = (patient.join(), hasty.join());
+            done.store(true, Ordering::Relaxed);
+            met
+        });
+        assert!(matches!(met, (Ok(true), Ok(100))), "{met:?}");
+        assert_eq!(
+            probe_read_lease(open(OFlags::RDONLY).unwrap().as_fd()),
+            Ok(()),
+            "no lease is left"
+        );
+    }
 }

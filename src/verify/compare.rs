@@ -157,7 +157,12 @@ fn difference(here: Option<&DigestEntry>, there: Option<&DigestEntry>) -> Option
         }
         (
             DigestKind::File { mode, size, mtime_ns, hash },
-            DigestKind::File { mode: mode_there, size: size_there, mtime_ns: mtime_there, hash: hash_there },
+            DigestKind::File {
+                mode: mode_there,
+                size: size_there,
+                mtime_ns: mtime_there,
+                hash: hash_there,
+            },
         ) => {
             // A file without a hash may hold anything: it is in flight, not the same.
             let same = hash.is_some() && hash == hash_there && size == size_there;

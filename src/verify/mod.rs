@@ -80,8 +80,9 @@ impl Difference {
     /// True if one side's file has changed since it was indexed, or is being written: no lasting
     /// difference, whatever it holds in the end will be shipped.
     pub fn is_in_flight(&self) -> bool {
-        [&self.here, &self.there].into_iter().flatten().any(|entry| {
-            matches!(entry.kind, DigestKind::File { hash: None, .. })
-        })
+        [&self.here, &self.there]
+            .into_iter()
+            .flatten()
+            .any(|entry| matches!(entry.kind, DigestKind::File { hash: None, .. }))
     }
 }
