@@ -33,16 +33,16 @@ pub(super) struct Rename {
 
 impl Engine {
     pub(super) fn dirty(&mut self, cx: &Cx<'_>, path: SharePath, hint: Hint, noticed: Noticed) {
+        let settle = self.settings.settle;
         let wait = match (hint, noticed) {
-            (Hint::MovedAway, _) => self.settings.settle + MOVE_WAIT,
-            (_, Noticed::Watcher(_)) => self.settings.settle,
+            (Hint::MovedAway, _) => settle + MOVE_WAIT,
+            (_, Noticed::Watcher(_)) => settle,
             (_, Noticed::Scan) => Duration::ZERO,
         };
-        let since = match noticed {
-            Noticed::Watcher(at) => at,
-            Noticed::Scan => cx.now.mono,
-        };
-        self.settle.mark(path, hint, noticed, since + wait);
+        match noticed {
+            Noticed::Watcher(at) => self.settle.mark(path, hint, noticed, at + wait),
+            Noticed::Scan => self.settle.find(path, hint, cx.now.mono + wait),
+        }
     }
 
     /// Starts looks at what is due.

@@ -709,3 +709,13 @@ fn a_change_that_a_scan_found_is_as_old_as_its_ctime() {
     assert_eq!(world.nodes[0].entry("a").record.values[0].content, file(b"new"));
     assert!(!matches!(world.nodes[0].entry("a").record.values[0].content, Content::Dir));
 }
+
+#[test]
+fn a_directory_becomes_a_file() {
+    let mut world = with_files(&[("x/1", "one"), ("x/y/2", "two")]);
+    world.remove(0, "x");
+    world.write(0, "x", "now a file");
+    world.run_for(5 * SECOND);
+    world.check_quiet();
+    world.check_file(1, "x", "now a file");
+}
