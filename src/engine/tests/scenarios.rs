@@ -132,6 +132,19 @@ fn a_directory_and_a_file_in_it_made_in_one_burst_both_arrive() {
 }
 
 #[test]
+fn the_echo_of_a_directory_is_suppressed_whatever_comes_first() {
+    for seed in 0..200 {
+        let mut world = World::pair();
+        world.dice = Some(super::harness::Dice(seed));
+        world.write(0, "d/e/call.wav", "hello");
+        world.write(0, "d/e/f/call.wav", "hello too");
+        world.settle();
+        world.check_quiet();
+        assert_eq!(noted(&world, 1), 0, "seed {seed}");
+    }
+}
+
+#[test]
 fn a_modified_file_is_replaced_and_the_old_one_goes_to_trash() {
     let mut world = with_files(&[("a", "old")]);
     world.write(0, "a", "new");
@@ -718,4 +731,44 @@ fn a_directory_becomes_a_file() {
     world.run_for(5 * SECOND);
     world.check_quiet();
     world.check_file(1, "x", "now a file");
+}
+
+#[test]
+fn a_directory_stays_when_its_last_file_goes_whatever_was_looked_at_first() {
+    for seed in 0..50 {
+        let mut world = World::pair();
+        world.dice = Some(super::harness::Dice(seed));
+        world.write(0, "d/call.wav", "hello");
+        world.settle();
+        world.remove(0, "d/call.wav");
+        world.settle();
+        assert_eq!(world.nodes[0].tree(), ["d/"], "seed {seed}");
+        world.check_quiet();
+    }
+}
+
+#[test]
+fn a_file_and_a_directory_want_one_name() {
+    for (file, dir) in [(0, 1), (1, 0)] {
+        let mut world = apart(&[]);
+        world.write(file, "x", "a file");
+        world.write(dir, "x/1", "one");
+        meet(&mut world);
+        world.check_file(file, "x/1", "one");
+        assert_eq!(world.nodes[dir].conflicts(), 1, "{:?}", world.nodes[dir].tree());
+    }
+}
+
+#[test]
+fn a_file_in_place_of_a_directory_meets_a_new_file_in_it() {
+    for (file, dir) in [(0, 1), (1, 0)] {
+        let mut world = apart(&[("x/old", "old")]);
+        world.remove(file, "x");
+        world.write(file, "x", "a file");
+        world.write(dir, "x/new", "new");
+        meet(&mut world);
+        world.check_file(file, "x/new", "new");
+        world.check_absent(dir, "x/old");
+        assert_eq!(world.nodes[dir].conflicts(), 1, "{:?}", world.nodes[dir].tree());
+    }
 }
