@@ -351,6 +351,25 @@ impl Engine {
     }
 }
 
+#[cfg(test)]
+impl Engine {
+    /// Returns what is left in memory when nothing is in motion, by name: a leak.
+    fn leftovers(&self) -> Vec<(&'static str, usize)> {
+        let mut found = vec![
+            ("locked", self.locked.len()),
+            ("owed", self.owed.len()),
+            ("blocked", self.blocked.len()),
+            ("retry_due", self.retry_due.len()),
+            ("sweep", usize::from(self.sweep.is_some())),
+            ("sweep_again", usize::from(self.sweep_again)),
+            ("scan_ended", usize::from(self.scan_ended.is_some())),
+        ];
+        found.extend(self.peers.values().flat_map(Peer::leftovers));
+        found.retain(|(_, count)| *count > 0);
+        found
+    }
+}
+
 /// What is in motion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Load {

@@ -40,6 +40,20 @@ impl Peer {
     pub(super) fn new(cursor: PeerCursor) -> Self {
         Peer { cursor, link: None }
     }
+
+    /// Returns what is under way on the link, by name.
+    #[cfg(test)]
+    pub(super) fn leftovers(&self) -> Vec<(&'static str, usize)> {
+        let Some(link) = &self.link else { return Vec::new() };
+        vec![
+            ("flights", link.flights.len()),
+            ("flying", link.flying.len()),
+            ("counted", link.under_way.iter().map(|lane| lane.count).sum()),
+            ("again", link.again.len()),
+            ("acks", link.acks.len()),
+            ("unheard", usize::from(!link.heard_all)),
+        ]
+    }
 }
 
 /// What is under way on a link that is up.
