@@ -126,3 +126,8 @@ impl Record {
             && self.values.is_sorted_by(|a, b| a.dot < b.dot)
     }
 }
+
+/// Returns BLAKE3 of bytes in memory.
+pub fn hash_of(bytes: &[u8]) -> Hash {
+    Hash(*blake3::hash(bytes).as_bytes())
+}

@@ -6,7 +6,7 @@ use std::time::Duration;
 use recsync_proto::message::{FileRef, Lane, Moved, ShareMessage};
 use recsync_proto::{Content, Hash, NodeName, Record, Seq, SharePath};
 
-use crate::index::{Installed, Write};
+use crate::index::Installed;
 use crate::tree::{Fingerprint, Place, RootError, TreeError};
 
 /// The time, as an argument: the engine reads no clock.
@@ -244,12 +244,9 @@ pub struct Done {
     pub displaced: Option<Fingerprint>,
 }
 
-/// One thing to be done. Everything but [`Effect::Remember`] waits for the commit of what was
-/// remembered before it.
+/// One thing to be done, once what the step wrote to the index is committed.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
-    /// Store a fact; visible to the next step at once.
-    Remember(Write),
     /// Look at a path, and answer with [`Input::Looked`].
     Look {
         /// Which.
@@ -287,7 +284,7 @@ pub enum Effect {
         /// What.
         message: ShareMessage,
     },
-    /// Scan a directory and all below it; `deletes_last` as ever.
+    /// Scan a directory and all below it.
     Scan(SharePath),
     /// Something worth counting or telling.
     Event(Event),

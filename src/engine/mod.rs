@@ -1,9 +1,369 @@
-//! Decides. (being written)
+//! Decides what one share does: the functional core that the daemon and the simulator both run.
+//!
+//! [`Engine::step`] takes one input and the time, reads and writes the index within the caller's
+//! open transaction, and returns effects. [`Engine::pump`] fills the lanes towards the peers and
+//! is called once after a batch of steps. The caller commits, and only then hands out the effects:
+//! so nothing is said or done on the strength of what a crash could take back.
+//!
+//! ```text
+//! Dirty ─▶ settle ─▶ Look ─▶ absorb ─▶ record ─▶ log ─▶ Announce ─▶ peer
+//! peer ─▶ Announce ─▶ merge ─▶ plan ─▶ Apply | Fetch ─▶ installed ─▶ Ack ─▶ peer
+//! ```
+//!
+//! **Invariant:** equal inputs, equal effects. A path with an operation, a look or dirt pending is
+//! not touched by another operation: what is on disk is absorbed first, always. Memory is bounded
+//! by what is in motion, never by the number of files.
+//! **May not:** do input or output of its own, read a clock, draw randomness, write logs, be async.
 #![forbid(unsafe_code)]
+#![deny(clippy::disallowed_types)]
 
+pub mod absorb;
+pub mod conflict;
 pub mod effect;
+pub mod guard;
+mod install;
+mod local;
+pub mod plan;
+mod remote;
+pub mod settle;
+#[cfg(test)]
+mod tests;
+pub mod version;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use recsync_proto::{Dot, Epoch, Hash, NodeName, Record, Seq, SharePath, Stamp};
+
+use crate::index::{Entry, Index, IndexError, Write};
+use crate::tree::RootError;
 
 pub use effect::{
     Action, Announce, AppliedKind, Done, Effect, Event, GuardEvent, Hint, Input, Look, Noticed,
     Now, Op, Outcome, Saved, Source,
 };
+pub use guard::MaxDelete;
+
+use guard::DeleteGuard;
+use local::Rename;
+use remote::Peer;
+use settle::{Dirt, Settle};
+
+/// Looks under way at most: enough to keep every worker busy.
+const LOOKS_MAX: usize = 64;
+/// Operations under way at most, beyond which pending paths stay in the index.
+const OPS_MAX: usize = 512;
+/// Fetches asked for at most.
+const FETCHES_MAX: usize = 96;
+/// Paths whose retry times are kept in memory; more stay pending in the index.
+const RETRIES_MAX: usize = 10_000;
+/// Change times kept for the replication histogram.
+const RECENT_MAX: usize = 65_536;
+/// A name that went away waits this much longer than settle for its new name to be found.
+const MOVE_WAIT: Duration = Duration::from_millis(250);
+/// First and last delay of a path that cannot be looked at or changed.
+const RETRY_MIN: Duration = Duration::from_secs(1);
+const RETRY_MAX: Duration = Duration::from_secs(3_600);
+/// How often tombstones that everyone has acknowledged are dropped.
+const TIDY_EVERY: Duration = Duration::from_secs(10);
+
+/// What the engine must know beforehand.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// This node's name, as conflict copies show it.
+    pub node: NodeName,
+    /// How long a path must be quiet before it is looked at.
+    pub settle: Duration,
+    /// When vanishing files wait for the operator.
+    pub max_delete: MaxDelete,
+    /// All configured peers: tombstones wait for each.
+    pub peers: Vec<NodeName>,
+}
+
+/// The state machine of one share.
+#[derive(Debug)]
+pub struct Engine {
+    settings: Settings,
+    epoch: Epoch,
+    head: Seq,
+    /// Hybrid logical clock: the greatest reading used or seen, and the one last stored.
+    hlc: u64,
+    hlc_stored: u64,
+    next_op: u64,
+    /// Until the first full scan of a fresh index, a file's own mtime orders its first version:
+    /// who was written later keeps the name, not who was indexed later.
+    adopting: bool,
+    root: Option<RootError>,
+    settle: Settle,
+    looking: BTreeMap<SharePath, Dirt>,
+    /// A new name found with the inode of an old one waits for the look at the old name.
+    renames: BTreeMap<SharePath, Rename>,
+    ops: BTreeMap<u64, install::Running>,
+    /// Paths that an operation under way may change.
+    locked: BTreeSet<SharePath>,
+    /// Acknowledgements that peers wait for; bounded by their windows.
+    owed: install::OwedByPath,
+    fetching: BTreeMap<SharePath, Hash>,
+    retries: BTreeMap<SharePath, Retry>,
+    retry_due: BTreeSet<(Duration, SharePath)>,
+    /// Where the walk through pending paths stands: positions below are still to be visited.
+    sweep: Option<Seq>,
+    sweep_again: bool,
+    local_guard: DeleteGuard,
+    remote_guard: DeleteGuard,
+    /// The operator chose to undo the vanishing: until the scan ends, absence restores.
+    restoring: bool,
+    /// When the last full scan ended, until what it found is absorbed.
+    scan_ended: Option<Duration>,
+    peers: BTreeMap<NodeName, Peer>,
+    /// Renames found lately: position of the new name → the old name.
+    moves: BTreeMap<Seq, SharePath>,
+    /// When the watcher noticed recent changes, by position; the queue bounds it.
+    recent: BTreeMap<Seq, Duration>,
+    recent_order: VecDeque<Seq>,
+    tidy_due: Duration,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Retry {
+    failures: u32,
+    due: Duration,
+}
+
+/// What a step works on.
+struct Cx<'a> {
+    now: Now,
+    index: &'a mut dyn Index,
+    effects: Vec<Effect>,
+}
+
+impl Cx<'_> {
+    fn event(&mut self, event: Event) {
+        self.effects.push(Effect::Event(event));
+    }
+
+    fn entry(&self, path: &SharePath) -> Result<Entry, IndexError> {
+        Ok(self.index.entry(path)?.unwrap_or_default())
+    }
+
+    fn put(&mut self, path: &SharePath, entry: Entry) -> Result<(), IndexError> {
+        self.index.write(&Write::Entry(path.clone(), entry))
+    }
+}
+
+impl Engine {
+    /// Returns the engine of a share in the state that its index holds.
+    ///
+    /// `first_op` must be greater than any operation number used before with this index; the
+    /// wall clock in nanoseconds at start serves. `fresh` tells that the index was just created.
+    ///
+    /// # Errors
+    /// If the index cannot be read.
+    pub fn new(
+        settings: Settings,
+        index: &dyn Index,
+        first_op: u64,
+        fresh: bool,
+    ) -> Result<Self, IndexError> {
+        let hlc = index.clock()?;
+        let mut engine = Engine {
+            epoch: index.epoch(),
+            head: index.head()?,
+            hlc,
+            hlc_stored: hlc,
+            next_op: first_op,
+            adopting: fresh,
+            root: None,
+            settle: Settle::default(),
+            looking: BTreeMap::new(),
+            renames: BTreeMap::new(),
+            ops: BTreeMap::new(),
+            locked: BTreeSet::new(),
+            owed: BTreeMap::new(),
+            fetching: BTreeMap::new(),
+            retries: BTreeMap::new(),
+            retry_due: BTreeSet::new(),
+            sweep: None,
+            sweep_again: false,
+            local_guard: DeleteGuard::new(settings.max_delete),
+            remote_guard: DeleteGuard::new(settings.max_delete),
+            restoring: false,
+            scan_ended: None,
+            peers: BTreeMap::new(),
+            moves: BTreeMap::new(),
+            recent: BTreeMap::new(),
+            recent_order: VecDeque::new(),
+            tidy_due: TIDY_EVERY,
+            settings,
+        };
+        for peer in engine.settings.peers.clone() {
+            engine.peers.insert(peer.clone(), Peer::new(index.peer(&peer)?));
+        }
+        Ok(engine)
+    }
+
+    /// Takes one input.
+    ///
+    /// # Errors
+    /// If the index fails: nothing of the batch may be handed out, the transaction is void, and
+    /// the engine must be made anew from the index.
+    pub fn step(
+        &mut self,
+        now: Now,
+        input: Input,
+        index: &mut dyn Index,
+    ) -> Result<Vec<Effect>, IndexError> {
+        let mut cx = Cx { now, index, effects: Vec::new() };
+        match input {
+            Input::Dirty { path, hint, noticed } => self.dirty(&cx, path, hint, noticed),
+            Input::Looked { path, look } => self.looked(&mut cx, &path, look)?,
+            Input::Applied { id, outcome } => self.applied(&mut cx, id, outcome)?,
+            Input::Fetched { path, hash, source } => self.fetched(&mut cx, &path, hash, source)?,
+            Input::PeerUp(peer) => self.peer_up(&mut cx, &peer),
+            Input::PeerDown(peer) => self.peer_down(&peer),
+            Input::Message { peer, lane: _, message } => self.message(&mut cx, &peer, message)?,
+            Input::Scanned => self.scanned(&cx),
+            Input::Root(root) => self.root_checked(&mut cx, root),
+            Input::Decide { confirm } => self.decide(&mut cx, confirm)?,
+            Input::Tick => {}
+        }
+        self.start_looks(&mut cx)?;
+        Ok(cx.effects)
+    }
+
+    /// Fills the lanes with records and acks, carries on with pending paths, and tidies up.
+    /// To be called after each batch of steps, before the commit.
+    ///
+    /// # Errors
+    /// As [`Engine::step`].
+    pub fn pump(&mut self, now: Now, index: &mut dyn Index) -> Result<Vec<Effect>, IndexError> {
+        let mut cx = Cx { now, index, effects: Vec::new() };
+        self.end_scan();
+        self.retry_due(&mut cx)?;
+        self.sweep(&mut cx)?;
+        self.tidy(&mut cx)?;
+        for peer in self.peers.keys().cloned().collect::<Vec<_>>() {
+            self.pump_peer(&mut cx, &peer)?;
+        }
+        if self.hlc != self.hlc_stored {
+            self.hlc_stored = self.hlc;
+            cx.index.write(&Write::Clock(self.hlc))?;
+        }
+        Ok(cx.effects)
+    }
+
+    /// Returns the monotonic time at which [`Input::Tick`] is wanted, if nothing else comes.
+    pub fn next_due(&self) -> Option<Duration> {
+        let settle = if self.root.is_some() || self.looking.len() >= LOOKS_MAX {
+            None
+        } else {
+            self.settle.next_due()
+        };
+        let retry = self.retry_due.first().map(|(due, _)| *due);
+        [settle, retry, Some(self.tidy_due)].into_iter().flatten().min()
+    }
+
+    /// Returns how many paths wait to be looked at, are being looked at, changed and fetched.
+    pub fn load(&self) -> Load {
+        Load {
+            dirty: self.settle.len() + self.renames.len(),
+            looking: self.looking.len(),
+            applying: self.ops.len(),
+            fetching: self.fetching.len(),
+            failing: self.retries.len(),
+        }
+    }
+
+    /// Returns how many deletes wait for the operator, and of how many files: those found here,
+    /// and those that peers ask for.
+    pub fn held(&self) -> [Option<(u64, u64)>; 2] {
+        [self.local_guard.held(), self.remote_guard.held()]
+    }
+
+    /// True if a scan or a storm of events should wait: too many paths are dirty.
+    pub fn is_busy(&self) -> bool {
+        self.settle.len() > 4_096
+    }
+
+    /// Takes changed settings; peers that are new or gone are added and forgotten.
+    ///
+    /// # Errors
+    /// If the index cannot be read.
+    pub fn reconfigure(&mut self, settings: Settings, index: &dyn Index) -> Result<(), IndexError> {
+        self.peers.retain(|name, _| settings.peers.contains(name));
+        for name in &settings.peers {
+            if !self.peers.contains_key(name) {
+                self.peers.insert(name.clone(), Peer::new(index.peer(name)?));
+            }
+        }
+        self.local_guard.set_limit(settings.max_delete);
+        self.remote_guard.set_limit(settings.max_delete);
+        self.settings = settings;
+        Ok(())
+    }
+
+    /// Takes the next position of the log.
+    fn take_seq(&mut self) -> Seq {
+        self.head = self.head.next();
+        self.head
+    }
+
+    fn dot(&self, seq: Seq) -> Dot {
+        Dot { epoch: self.epoch, seq }
+    }
+
+    /// Returns a stamp later than every one used or seen here.
+    fn stamp(&mut self, now: Now) -> Stamp {
+        let wall = Stamp::at(now.wall_ns / 1_000_000, self.settings.node.clone());
+        self.hlc = wall.hlc.max(self.hlc + 1);
+        Stamp { hlc: self.hlc, node: self.settings.node.clone() }
+    }
+
+    /// Lets the clock run past what a peer's record carries, but not past five minutes from now:
+    /// a peer with a clock of the future must not drag this one along.
+    fn observe_stamps(&mut self, now: Now, record: &Record) {
+        let ceiling = u64::try_from(now.wall_ns / 1_000_000 + 300_000).unwrap_or(0) << 16;
+        let values = record.values.iter().map(|value| value.stamp.hlc);
+        let mode = record.mode.iter().map(|mode| mode.stamp.hlc);
+        if let Some(greatest) = values.chain(mode).filter(|&hlc| hlc <= ceiling).max() {
+            self.hlc = self.hlc.max(greatest);
+        }
+    }
+
+    /// Drops tombstones that every configured peer has acknowledged.
+    ///
+    /// With several peers a dropped tombstone could be needed against a third node's older copy;
+    /// until that is settled they are kept there.
+    fn tidy(&mut self, cx: &mut Cx<'_>) -> Result<(), IndexError> {
+        if cx.now.mono < self.tidy_due {
+            return Ok(());
+        }
+        self.tidy_due = cx.now.mono + TIDY_EVERY;
+        self.moves.retain(|seq, _| seq.0 + 4_096 > self.head.0);
+        if self.settings.peers.len() > 1 {
+            return Ok(());
+        }
+        let acked = self.peers.values().map(|peer| peer.cursor.acked).min().unwrap_or(self.head);
+        for path in cx.index.tombstones(acked, 1_024)? {
+            if !self.locked.contains(&path) && !self.looking.contains_key(&path) {
+                cx.put(&path, Entry::default())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What is in motion.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Load {
+    /// Paths that are to be looked at.
+    pub dirty: usize,
+    /// Looks under way.
+    pub looking: usize,
+    /// Operations under way.
+    pub applying: usize,
+    /// Fetches asked for.
+    pub fetching: usize,
+    /// Paths that failed and are tried again later.
+    pub failing: usize,
+}

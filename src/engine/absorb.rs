@@ -1,0 +1,78 @@
+//! Absorb: what the difference between the installed state and a look at the disk means.
+//!
+//! The first of the two decision tables (`docs/semantics.md`). Total: every pair has one answer.
+//!
+//! **Invariant:** absence counts only as [`Look::Absent`]; any doubt means nothing happened.
+//! **May not:** touch disk, network, clock, randomness or logs.
+
+use recsync_proto::Content;
+
+use super::effect::Look;
+use crate::index::Installed;
+use crate::tree::Fingerprint;
+
+/// What happened locally.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Local {
+    /// Nothing that the index does not say already.
+    Nothing,
+    /// The same object in the same state under another fingerprint (ctime, inode, owner).
+    Refresh,
+    /// Mode or mtime alone.
+    Metadata {
+        /// New permission bits.
+        mode: Option<u32>,
+        /// New modification time, nanoseconds since 1970.
+        mtime_ns: Option<i64>,
+    },
+    /// Another content, or the first.
+    Written(Content),
+    /// The name is gone.
+    Deleted,
+}
+
+/// Returns the local event that `look` shows against what is installed.
+pub fn absorb(installed: Option<&Installed>, look: &Look) -> Local {
+    match (installed, look) {
+        (None, Look::Absent) | (_, Look::Unchanged) => Local::Nothing,
+        (Some(_), Look::Absent) => Local::Deleted,
+        (None, Look::Found { content, .. }) => Local::Written(content.clone()),
+        (Some(installed), Look::Found { content, fingerprint }) => {
+            if installed.content == *content {
+                same_content(installed, fingerprint)
+            } else {
+                Local::Written(content.clone())
+            }
+        }
+        // Doubt: no evidence of anything.
+        (
+            _,
+            Look::Busy
+            | Look::Unstable
+            | Look::TooFresh(_)
+            | Look::Special
+            | Look::Unsyncable(_)
+            | Look::Unknown(_),
+        ) => Local::Nothing,
+    }
+}
+
+fn same_content(installed: &Installed, now: &Fingerprint) -> Local {
+    let before = &installed.fingerprint;
+    let mode = (now.mode != before.mode).then_some(now.mode);
+    let mtime = (now.mtime_ns != before.mtime_ns).then_some(now.mtime_ns);
+    let (mode, mtime_ns) = match installed.content {
+        Content::File { .. } => (mode, mtime),
+        // A directory's times move with its entries, a link's mode is always 0777.
+        Content::Dir => (mode, None),
+        Content::Symlink { .. } => (None, mtime),
+    };
+    if mode.is_some() || mtime_ns.is_some() {
+        return Local::Metadata { mode, mtime_ns };
+    }
+    let unchanged = match installed.content {
+        Content::Dir => (before.fs, before.ino) == (now.fs, now.ino),
+        Content::File { .. } | Content::Symlink { .. } => before == now,
+    };
+    if unchanged { Local::Nothing } else { Local::Refresh }
+}

@@ -1,0 +1,116 @@
+//! The name of a conflict copy: made from the losing version alone, so that all nodes choose the
+//! same one with no talk.
+//!
+//! **Invariant:** two versions of one path get two names; a name is a legal path component.
+//! **May not:** touch disk, network, clock, randomness or logs.
+
+use recsync_proto::path::COMPONENT_LEN_MAX;
+use recsync_proto::{Dot, SharePath, Value};
+
+/// How many hex digits of the version the name shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Digits {
+    /// The usual.
+    Eight,
+    /// If the usual name is taken by something else.
+    Sixteen,
+}
+
+/// Returns `stem.conflict-NODE-YYYYMMDDTHHMMSSZ-VERSION.ext` beside `path`: NODE wrote the losing
+/// version, the time is its mtime in UTC, VERSION is the beginning of BLAKE3 over its dot. A stem
+/// too long for a component loses its end; a copy of a copy is named from the first stem.
+pub fn copy_path(path: &SharePath, loser: &Value, digits: Digits) -> SharePath {
+    let (stem, extension) = split_extension(path.name());
+    let stem = first_stem(stem);
+    let suffix = format!(
+        ".conflict-{}-{}-{}",
+        loser.stamp.node,
+        utc(loser.mtime_ns.value),
+        version(loser.dot, digits)
+    );
+    // An extension that leaves no room is cut too: never seen, but a component must stay legal.
+    let extension = &extension[..extension.len().min(COMPONENT_LEN_MAX - suffix.len() - 1)];
+    let room = COMPONENT_LEN_MAX - suffix.len() - extension.len();
+    let mut name = cut(stem, room).to_vec();
+    name.extend_from_slice(suffix.as_bytes());
+    name.extend_from_slice(extension);
+    let parent = path.parent();
+    parent.join(&name).unwrap_or_else(|_| {
+        // Only a path at the very limit of its length has no room: then at the share's root.
+        SharePath::root().join(&name).expect("one component of legal length without a slash")
+    })
+}
+
+/// Returns the hex digits that stand for a version: BLAKE3 over the dot's 16 little-endian bytes.
+pub fn version(dot: Dot, digits: Digits) -> String {
+    let mut bytes = [0; 16];
+    bytes[..8].copy_from_slice(&dot.epoch.0.to_le_bytes());
+    bytes[8..].copy_from_slice(&dot.seq.0.to_le_bytes());
+    let hex = recsync_proto::record::hash_of(&bytes).to_string();
+    let len = match digits {
+        Digits::Eight => 8,
+        Digits::Sixteen => 16,
+    };
+    hex[..len].to_owned()
+}
+
+/// The extension is what follows the last dot, none for `.hidden`.
+fn split_extension(name: &[u8]) -> (&[u8], &[u8]) {
+    match name.iter().rposition(|&byte| byte == b'.') {
+        Some(dot) if dot > 0 => name.split_at(dot),
+        _ => (name, &[]),
+    }
+}
+
+/// Cuts an earlier `.conflict-…` off a stem.
+fn first_stem(stem: &[u8]) -> &[u8] {
+    const MARK: &[u8] = b".conflict-";
+    match stem.windows(MARK.len()).position(|window| window == MARK) {
+        Some(at) if at > 0 => &stem[..at],
+        _ => stem,
+    }
+}
+
+/// Shortens to at most `room` bytes, not within a UTF-8 character.
+fn cut(stem: &[u8], room: usize) -> &[u8] {
+    if stem.len() <= room {
+        return stem;
+    }
+    let is_continuation = |byte: u8| byte & 0b1100_0000 == 0b1000_0000;
+    let mut end = room;
+    while end > room.saturating_sub(3) && is_continuation(stem[end]) {
+        end -= 1;
+    }
+    &stem[..end]
+}
+
+/// Returns `YYYYMMDDTHHMMSSZ` of a time in nanoseconds since 1970.
+pub fn utc(wall_ns: i64) -> String {
+    let seconds = wall_ns.div_euclid(1_000_000_000);
+    let (year, month, day) = civil(seconds.div_euclid(86_400));
+    let second = seconds.rem_euclid(86_400);
+    let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
+    format!("{year:04}{month:02}{day:02}T{hour:02}{minute:02}{second:02}Z")
+}
+
+/// Returns `YYYY-MM-DD` of a time in nanoseconds since 1970.
+pub fn utc_day(wall_ns: i64) -> String {
+    let (year, month, day) = civil(wall_ns.div_euclid(86_400 * 1_000_000_000));
+    format!("{year:04}-{month:02}-{day:02}")
+}
+
+/// Days since 1970 to year, month, day. Source: Howard Hinnant, "chrono-Compatible Low-Level Date
+/// Algorithms", `civil_from_days`.
+fn civil(days: i64) -> (i64, i64, i64) {
+    let days = days + 719_468;
+    let era = days.div_euclid(146_097);
+    let day_of_era = days.rem_euclid(146_097);
+    let year_of_era =
+        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    (year, month, day)
+}

@@ -1,0 +1,762 @@
+//! From a record to the disk: plans, operations, fetches, and what becomes of them.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use recsync_proto::message::{AckState, FileRef, INLINE_LEN_MAX, Lane};
+use recsync_proto::{Content, Hash, NodeName, Seq, SharePath};
+
+use super::conflict::{self, Digits};
+use super::effect::{
+    Action, AppliedKind, Done, Effect, Event, GuardEvent, Hint, Noticed, Op, Outcome, Saved, Source,
+};
+use super::guard::Verdict;
+use super::plan::{Circumstances, Step, plan};
+use super::version::{self, Winner};
+use super::{Cx, Engine, FETCHES_MAX, OPS_MAX, RETRIES_MAX, RETRY_MAX, RETRY_MIN, Retry};
+use crate::index::{Entry, IndexError, Installed, Intent, Write};
+use crate::tree::{Place, TreeError, trash_place};
+
+/// A record younger than this is fetched ahead of the backlog.
+const FRESH_NS: i64 = 60_000_000_000;
+/// Pending paths visited by one pump.
+const SWEEP_CHUNK: usize = 64;
+/// A target that someone writes is tried again after this.
+const WRITER_WAIT: Duration = Duration::from_secs(2);
+
+/// An acknowledgement that a peer waits for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Owed {
+    pub(super) peer: NodeName,
+    pub(super) seq: Seq,
+}
+
+/// Acknowledgements that wait for a path: bounded by the peers' windows.
+pub(super) type OwedByPath = BTreeMap<SharePath, Vec<Owed>>;
+
+/// An operation under way.
+#[derive(Debug)]
+pub(super) struct Running {
+    path: SharePath,
+    from: Option<SharePath>,
+    /// What will be installed if it succeeds; none for a removal.
+    installs: Option<Content>,
+    mtime_ns: Option<i64>,
+    mode: Option<u32>,
+    /// What was there before.
+    before: Option<Installed>,
+    /// The conflict copy that the displaced object becomes.
+    copy: Option<SharePath>,
+    /// A losing content that is kept, or was before, and leaves the record when this is done.
+    drops: Option<Content>,
+    intent: bool,
+    kind: AppliedKind,
+    saved: Option<(Saved, u64)>,
+}
+
+/// What becomes of an installed content that lost: under which name it lives on (none if it does
+/// already), and that it leaves the record.
+#[derive(Debug, Default)]
+struct Kept {
+    copy: Option<SharePath>,
+    drops: Option<Content>,
+}
+
+/// Returns the error counter's label.
+pub(super) fn kind_of(error: &TreeError) -> &'static str {
+    match error {
+        TreeError::NoSpace => "space",
+        TreeError::Denied | TreeError::ReadOnly => "denied",
+        TreeError::BadName => "name",
+        _ => "io",
+    }
+}
+
+impl Engine {
+    /// True if the winner of the entry's record is not what is installed.
+    pub(super) fn is_pending(
+        &self,
+        cx: &Cx<'_>,
+        path: &SharePath,
+        entry: &Entry,
+    ) -> Result<bool, IndexError> {
+        let (_, step) = next_step(cx, path, entry)?;
+        Ok(step != Step::Nothing)
+    }
+
+    pub(super) fn reconsider(
+        &mut self,
+        cx: &mut Cx<'_>,
+        path: &SharePath,
+    ) -> Result<(), IndexError> {
+        self.reconsider_with(cx, path, None)
+    }
+
+    /// Plans a path anew: notes whether it is pending, settles what is owed for it, and starts
+    /// the operation or the fetch that comes next. `bytes` are the winner's, if they came along.
+    pub(super) fn reconsider_with(
+        &mut self,
+        cx: &mut Cx<'_>,
+        path: &SharePath,
+        bytes: Option<Source>,
+    ) -> Result<(), IndexError> {
+        let Some(mut entry) = cx.index.entry(path)? else {
+            self.settle_owed(path, AckState::Durable);
+            return Ok(());
+        };
+        let (winner, step) = next_step(cx, path, &entry)?;
+        let pending = step != Step::Nothing;
+        if pending != entry.pending {
+            entry.pending = pending;
+            cx.put(path, entry.clone())?;
+        }
+        if !pending {
+            self.fetching.remove(path);
+            self.forgive(path);
+            self.settle_owed(path, AckState::Durable);
+            return Ok(());
+        }
+        let unseen = self.settle.contains(path) || self.looking.contains_key(path);
+        if self.root.is_some() || self.locked.contains(path) || unseen {
+            return Ok(());
+        }
+        if let Some(&Retry { due, .. }) = self.retries.get(path)
+            && due > cx.now.mono
+            && bytes.is_none()
+        {
+            return Ok(());
+        }
+        if self.ops.len() >= OPS_MAX && bytes.is_none() {
+            self.sweep_again = true;
+            return Ok(());
+        }
+        self.take(cx, path, entry, winner, step, bytes)
+    }
+
+    fn take(
+        &mut self,
+        cx: &mut Cx<'_>,
+        path: &SharePath,
+        entry: Entry,
+        winner: Option<Winner>,
+        step: Step,
+        bytes: Option<Source>,
+    ) -> Result<(), IndexError> {
+        match (step, winner) {
+            (Step::Nothing | Step::Wait, _) => Ok(()),
+            (Step::Metadata { mode, mtime_ns }, _) => {
+                let action = Action::Metadata { mode, mtime_ns };
+                let content = entry.installed.as_ref().map(|installed| installed.content.clone());
+                let running = Running {
+                    installs: content,
+                    mtime_ns,
+                    mode,
+                    ..self.running(path, &entry, AppliedKind::Metadata)
+                };
+                self.start(cx, &entry, action, None, running)
+            }
+            (Step::Remove, _) => self.remove(cx, path, &entry),
+            (Step::Install, Some(winner)) => {
+                if self.blocked_above(cx, path)? {
+                    return Ok(());
+                }
+                self.put(cx, path, &entry, winner, bytes, Kept::default())
+            }
+            (Step::Replace { keep }, Some(winner)) => {
+                // A clash of kinds may dissolve once the peer has told everything.
+                let clash = winner.content.is_dir() && keep;
+                if clash && !self.heard_all() {
+                    return Ok(());
+                }
+                let loser = entry.installed.as_ref().filter(|_| keep);
+                let drops = loser.map(|loser| loser.content.clone());
+                let copy = if keep { self.copy_for(cx, path, &entry)? } else { None };
+                self.put(cx, path, &entry, winner, bytes, Kept { copy, drops })
+            }
+            (Step::Install | Step::Replace { .. }, None) => Ok(()),
+        }
+    }
+
+    fn running(&self, path: &SharePath, entry: &Entry, kind: AppliedKind) -> Running {
+        Running {
+            path: path.clone(),
+            from: None,
+            installs: None,
+            mtime_ns: None,
+            mode: None,
+            before: entry.installed.clone(),
+            copy: None,
+            drops: None,
+            intent: false,
+            kind,
+            saved: None,
+        }
+    }
+
+    fn remove(
+        &mut self,
+        cx: &mut Cx<'_>,
+        path: &SharePath,
+        entry: &Entry,
+    ) -> Result<(), IndexError> {
+        let is_file = entry.installed.as_ref().is_some_and(|i| !i.content.is_dir());
+        if is_file && !self.may_remove(cx, path)? {
+            return Ok(());
+        }
+        let running = self.running(path, entry, AppliedKind::Delete);
+        let trash = is_file.then(|| trash_place(&day(cx), path, self.next_op));
+        self.start(cx, entry, Action::Remove, trash, running)
+    }
+
+    /// Asks the guard on what peers delete here.
+    fn may_remove(&mut self, cx: &mut Cx<'_>, path: &SharePath) -> Result<bool, IndexError> {
+        let (files, _) = cx.index.installed_files()?;
+        let verdict = self.remote_guard.judge(cx.now.mono, files);
+        if let Verdict::Trips { gone, of } = verdict {
+            cx.event(Event::Guard(GuardEvent::DeletesHeld { gone, of }));
+        }
+        if verdict == Verdict::Pass {
+            return Ok(true);
+        }
+        self.settle_owed(path, AckState::Held);
+        Ok(false)
+    }
+
+    /// True if something other than a directory stands where the path's parents must be: that
+    /// is planned first, and this path again when it is done.
+    fn blocked_above(&mut self, cx: &mut Cx<'_>, path: &SharePath) -> Result<bool, IndexError> {
+        for above in path.ancestors() {
+            if self.locked.contains(&above) {
+                return Ok(true);
+            }
+            let installed = cx.entry(&above)?.installed;
+            match installed {
+                Some(installed) if installed.content.is_dir() => return Ok(false),
+                Some(_) => {
+                    self.reconsider(cx, &above)?;
+                    return Ok(true);
+                }
+                None => {}
+            }
+        }
+        Ok(false)
+    }
+
+    /// Returns the name of the copy that keeps the installed content, which lost; none if that
+    /// very version has been kept before.
+    fn copy_for(
+        &self,
+        cx: &Cx<'_>,
+        path: &SharePath,
+        entry: &Entry,
+    ) -> Result<Option<SharePath>, IndexError> {
+        let Some(installed) = &entry.installed else { return Ok(None) };
+        let Some(loser) = version::loser(&entry.record, &installed.content) else {
+            return Ok(None);
+        };
+        for digits in [Digits::Eight, Digits::Sixteen] {
+            let copy = conflict::copy_path(path, loser, digits);
+            let Some(there) = cx.index.entry(&copy)? else { return Ok(Some(copy)) };
+            let kept = version::holds(&there.record, &installed.content);
+            if kept || there.record.is_tombstone() && there.installed.is_none() {
+                return Ok(None);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Puts the winner at the path, from wherever its bytes are, or sends for them.
+    fn put(
+        &mut self,
+        cx: &mut Cx<'_>,
+        path: &SharePath,
+        entry: &Entry,
+        winner: Winner,
+        bytes: Option<Source>,
+        Kept { copy, drops }: Kept,
+    ) -> Result<(), IndexError> {
+        let kind =
+            if entry.installed.is_some() { AppliedKind::Update } else { AppliedKind::Create };
+        let mut running = Running {
+            installs: Some(winner.content.clone()),
+            mtime_ns: winner.mtime_ns,
+            mode: winner.mode,
+            copy: copy.clone(),
+            drops,
+            ..self.running(path, entry, kind)
+        };
+        let action = match winner.content {
+            Content::Dir => Action::Dir { mode: winner.mode.unwrap_or(0o755) },
+            Content::Symlink { target } => {
+                Action::Symlink { target, mtime_ns: winner.mtime_ns.unwrap_or(0) }
+            }
+            Content::File { size, hash } => {
+                let source = match self.source(cx, path, size, hash, bytes)? {
+                    Some(source) => source,
+                    None => {
+                        return self.fetch(
+                            cx,
+                            path,
+                            entry,
+                            FileRef { path: path.clone(), size, hash },
+                        );
+                    }
+                };
+                if matches!(source, Source::Local(_)) {
+                    running.saved = Some((Saved::Dedup, size));
+                }
+                let mode = winner.mode.unwrap_or(0o644);
+                Action::File { size, hash, mtime_ns: winner.mtime_ns.unwrap_or(0), mode, source }
+            }
+        };
+        let displaced = entry.installed.as_ref().map(|_| match copy {
+            Some(copy) => Place::Share(copy),
+            None => trash_place(&day(cx), path, self.next_op),
+        });
+        self.start(cx, entry, action, displaced, running)
+    }
+
+    /// Returns where a file's bytes can be had without asking anyone.
+    fn source(
+        &self,
+        cx: &Cx<'_>,
+        path: &SharePath,
+        size: u64,
+        hash: Hash,
+        bytes: Option<Source>,
+    ) -> Result<Option<Source>, IndexError> {
+        if bytes.is_some() {
+            return Ok(bytes);
+        }
+        if size == 0 {
+            return Ok(Some(Source::Inline([].into())));
+        }
+        // A local copy that proved bad must not be chosen for ever.
+        if self.retries.contains_key(path) {
+            return Ok(None);
+        }
+        let twins = cx.index.installed_with(&hash, 4)?;
+        let still = |twin: &SharePath| !self.locked.contains(twin) && !self.settle.contains(twin);
+        Ok(twins.into_iter().find(still).map(Source::Local))
+    }
+
+    fn fetch(
+        &mut self,
+        cx: &mut Cx<'_>,
+        path: &SharePath,
+        entry: &Entry,
+        file: FileRef,
+    ) -> Result<(), IndexError> {
+        if self.fetching.get(path) == Some(&file.hash) {
+            return Ok(());
+        }
+        let fresh = cx.now.wall_ns - entry.changed_ns < FRESH_NS;
+        // A backlog leaves room for the call that ended just now.
+        let room = if fresh { 2 * FETCHES_MAX } else { FETCHES_MAX };
+        if self.fetching.len() >= room {
+            self.sweep_again = true;
+            return Ok(());
+        }
+        let Some(peer) = self.source_for(entry.via.as_ref()) else { return Ok(()) };
+        self.fetching.insert(path.clone(), file.hash);
+        let lane = if fresh && file.size <= 32 * INLINE_LEN_MAX { Lane::Live } else { Lane::Bulk };
+        let basis = entry.installed.as_ref().filter(|i| i.content.size() > 0);
+        let basis = basis.map(|_| path.clone());
+        cx.effects.push(Effect::Fetch {
+            path: path.clone(),
+            file,
+            peer,
+            lane,
+            seq: entry.seq,
+            basis,
+        });
+        Ok(())
+    }
+
+    pub(super) fn fetched(
+        &mut self,
+        cx: &mut Cx<'_>,
+        path: &SharePath,
+        hash: Hash,
+        source: Option<Source>,
+    ) -> Result<(), IndexError> {
+        if self.fetching.get(path) != Some(&hash) {
+            return Ok(());
+        }
+        self.fetching.remove(path);
+        if source.is_none() {
+            // The peer's file has changed or its link is down: news or a retry will come.
+            let retry = self.backoff(cx, path);
+            let why = "no connected peer has its bytes now".to_owned();
+            cx.event(Event::Trouble { path: path.clone(), why, retry, kind: "source" });
+            return Ok(());
+        }
+        let entry = cx.entry(path)?;
+        let winner = version::winner(&entry.record, cx.index.has_live_below(path)?);
+        let wanted = winner.is_some_and(
+            |winner| matches!(winner.content, Content::File { hash: wanted, .. } if wanted == hash),
+        );
+        self.reconsider_with(cx, path, if wanted { source } else { None })?;
+        if !self.sweep_again && self.fetching.len() < FETCHES_MAX / 2 {
+            self.start_sweep();
+        }
+        Ok(())
+    }
+
+    /// Renames here what a peer renamed, if the old name still holds those bytes. False if not.
+    pub(super) fn try_move(
+        &mut self,
+        cx: &mut Cx<'_>,
+        from: &SharePath,
+        to: &SharePath,
+    ) -> Result<bool, IndexError> {
+        let (old, new) = (cx.entry(from)?, cx.entry(to)?);
+        let winner = version::winner(&new.record, cx.index.has_live_below(to)?);
+        let (Some(winner), Some(there), None) = (winner, &old.installed, &new.installed) else {
+            return Ok(false);
+        };
+        let at_rest = |engine: &Engine, path: &SharePath| {
+            !engine.locked.contains(path)
+                && !engine.settle.contains(path)
+                && !engine.looking.contains_key(path)
+        };
+        let fits = there.content == winner.content
+            && !winner.content.is_dir()
+            && old.record.is_tombstone()
+            && at_rest(self, from)
+            && at_rest(self, to)
+            && self.root.is_none()
+            && !self.blocked_above(cx, to)?;
+        if !fits {
+            return Ok(false);
+        }
+        let is_link = matches!(winner.content, Content::Symlink { .. });
+        let action = Action::Move {
+            from: from.clone(),
+            from_expect: there.fingerprint,
+            mtime_ns: winner.mtime_ns.unwrap_or(there.mtime_ns),
+            mode: winner.mode.filter(|_| !is_link),
+        };
+        let running = Running {
+            from: Some(from.clone()),
+            installs: Some(winner.content.clone()),
+            mtime_ns: winner.mtime_ns,
+            mode: winner.mode,
+            saved: Some((Saved::Rename, winner.content.size())),
+            ..self.running(to, &new, AppliedKind::Rename)
+        };
+        self.locked.insert(from.clone());
+        self.start(cx, &new, action, None, running)?;
+        Ok(true)
+    }
+
+    fn start(
+        &mut self,
+        cx: &mut Cx<'_>,
+        entry: &Entry,
+        action: Action,
+        displaced: Option<Place>,
+        mut running: Running,
+    ) -> Result<(), IndexError> {
+        let id = self.next_op;
+        self.next_op += 1;
+        let expect = entry.installed.as_ref().map(|installed| installed.fingerprint);
+        if let (Some(expect), Some(displaced)) = (expect, &displaced) {
+            running.intent = true;
+            cx.index.write(&Write::Intent(Intent {
+                id,
+                path: running.path.clone(),
+                expect,
+                displaced: displaced.clone(),
+                staged: running.installs.clone(),
+            }))?;
+        }
+        self.locked.insert(running.path.clone());
+        if let Some(copy) = &running.copy {
+            self.locked.insert(copy.clone());
+        }
+        let path = running.path.clone();
+        self.ops.insert(id, running);
+        cx.effects.push(Effect::Apply(Op { id, path, expect, action, displaced }));
+        Ok(())
+    }
+
+    pub(super) fn applied(
+        &mut self,
+        cx: &mut Cx<'_>,
+        id: u64,
+        outcome: Outcome,
+    ) -> Result<(), IndexError> {
+        let Some(running) = self.ops.remove(&id) else { return Ok(()) };
+        self.locked.remove(&running.path);
+        for path in running.from.iter().chain(&running.copy) {
+            self.locked.remove(path);
+        }
+        if running.intent {
+            cx.index.write(&Write::IntentDone(id))?;
+        }
+        let path = running.path.clone();
+        match outcome {
+            Outcome::Done(done) => self.done(cx, running, done)?,
+            Outcome::Changed => {
+                // Not what was expected: what is there is absorbed first. Tried again at once,
+                // with growing delays if that happens again.
+                match self.retries.get(&path) {
+                    None => self.retry_at(&path, cx.now.mono, 1),
+                    Some(_) => {
+                        self.backoff(cx, &path);
+                    }
+                }
+                for path in std::iter::once(&path).chain(&running.from).chain(&running.copy) {
+                    self.dirty(cx, path.clone(), Hint::Written, Noticed::Scan);
+                }
+            }
+            Outcome::Writer => {
+                self.retry_at(&path, cx.now.mono + WRITER_WAIT, 0);
+                self.settle_owed(&path, AckState::Held);
+            }
+            Outcome::BadSource => {
+                let retry = self.backoff(cx, &path);
+                let why = "the bytes at hand are not the ones wanted; they are fetched".to_owned();
+                cx.event(Event::Trouble { path: path.clone(), why, retry, kind: "source" });
+            }
+            Outcome::Failed(error) => {
+                let retry = self.backoff(cx, &path);
+                let kind = kind_of(&error);
+                let why = error.to_string();
+                cx.event(Event::Trouble { path: path.clone(), why, retry, kind });
+                self.settle_owed(&path, AckState::Held);
+                if let Some(from) = &running.from {
+                    self.reconsider(cx, from)?;
+                }
+            }
+        }
+        if self.sweep_again && self.ops.len() < OPS_MAX / 2 {
+            self.start_sweep();
+        }
+        Ok(())
+    }
+
+    fn done(&mut self, cx: &mut Cx<'_>, running: Running, done: Done) -> Result<(), IndexError> {
+        let Running {
+            path, from, installs, mtime_ns, mode, before, copy, drops, kind, saved, ..
+        } = running;
+        self.forgive(&path);
+        for (dir, fingerprint) in done.made {
+            let mut entry = cx.entry(&dir)?;
+            if entry.installed.is_none() {
+                let mode = fingerprint.mode;
+                entry.installed =
+                    Some(Installed { content: Content::Dir, fingerprint, mtime_ns: 0, mode });
+                cx.put(&dir, entry)?;
+                self.reconsider(cx, &dir)?;
+            }
+        }
+        if let Some(from) = &from {
+            let mut entry = cx.entry(from)?;
+            entry.installed = None;
+            cx.put(from, entry)?;
+        }
+        let mut entry = cx.entry(&path)?;
+        let via = entry.via.clone();
+        entry.installed = match (installs, done.fingerprint) {
+            (Some(content), Some(fingerprint)) => Some(Installed {
+                content,
+                fingerprint,
+                mtime_ns: mtime_ns
+                    .or(before.as_ref().map(|before| before.mtime_ns))
+                    .unwrap_or(fingerprint.mtime_ns),
+                mode: mode.unwrap_or(fingerprint.mode),
+            }),
+            _ => None,
+        };
+        cx.put(&path, entry)?;
+        if let (Some(copy), Some(before), Some(fingerprint)) = (copy, before, done.displaced) {
+            self.kept(cx, &path, &copy, Installed { fingerprint, ..before })?;
+        }
+        if let Some(content) = drops {
+            let mut entry = cx.entry(&path)?;
+            version::drop_content(&mut entry.record, &content);
+            (entry.seq, entry.via, entry.changed_ns) = (self.take_seq(), None, cx.now.wall_ns);
+            cx.put(&path, entry)?;
+        }
+        cx.event(Event::Applied { peer: via, path: path.clone(), kind, saved });
+        self.reconsider(cx, &path)?;
+        if let Some(from) = &from {
+            self.reconsider(cx, from)?;
+            self.reconsider_parent(cx, from)?;
+        }
+        if kind == AppliedKind::Delete {
+            self.reconsider_parent(cx, &path)?;
+        } else if kind == AppliedKind::Update {
+            // What waits below a name that became a directory can go on.
+            self.start_sweep();
+        }
+        Ok(())
+    }
+
+    /// The losing version lives on under the copy's name: that is published before the version is
+    /// dropped from the name it lost.
+    fn kept(
+        &mut self,
+        cx: &mut Cx<'_>,
+        path: &SharePath,
+        copy: &SharePath,
+        kept: Installed,
+    ) -> Result<(), IndexError> {
+        let content = kept.content.clone();
+        let mut there = cx.entry(copy)?;
+        let seq = self.take_seq();
+        let stamp = self.stamp(cx.now);
+        let mtime_ns = recsync_proto::Register { value: kept.mtime_ns, stamp: stamp.clone() };
+        let value = recsync_proto::Value {
+            dot: self.dot(seq),
+            stamp: stamp.clone(),
+            content: content.clone(),
+            mtime_ns,
+        };
+        let seen = there.installed.as_ref().map(|installed| &installed.content);
+        version::write(&mut there.record, seen, value);
+        if !matches!(content, Content::Symlink { .. }) {
+            there.record.mode = Some(recsync_proto::Register { value: kept.mode, stamp });
+        }
+        (there.seq, there.via, there.changed_ns) = (seq, None, cx.now.wall_ns);
+        there.installed = Some(kept);
+        cx.put(copy, there)?;
+        cx.event(Event::Conflict { path: path.clone(), copy: copy.clone() });
+        self.reconsider(cx, copy)
+    }
+
+    /// Plans a directory anew that may have lost its last live entry.
+    pub(super) fn reconsider_parent(
+        &mut self,
+        cx: &mut Cx<'_>,
+        path: &SharePath,
+    ) -> Result<(), IndexError> {
+        let parent = path.parent();
+        if parent.is_root() {
+            return Ok(());
+        }
+        let Some(entry) = cx.index.entry(&parent)? else { return Ok(()) };
+        if version::holds(&entry.record, &Content::Dir) || entry.installed.is_none() {
+            return Ok(());
+        }
+        self.reconsider(cx, &parent)
+    }
+
+    pub(super) fn owe(&mut self, path: &SharePath, owed: Owed) {
+        self.owed.entry(path.clone()).or_default().push(owed);
+    }
+
+    fn settle_owed(&mut self, path: &SharePath, state: AckState) {
+        if state == AckState::Held && self.owed.len() < RETRIES_MAX {
+            // The promise stays open: `Durable` follows when the path is installed.
+            for owed in self.owed.get(path).cloned().unwrap_or_default() {
+                self.ack(&owed, state);
+            }
+        } else if let Some(owed) = self.owed.remove(path) {
+            for owed in owed {
+                self.ack(&owed, state);
+            }
+        }
+    }
+
+    pub(super) fn forget_owed(&mut self, peer: &NodeName) {
+        self.owed.retain(|_, owed| {
+            owed.retain(|owed| owed.peer != *peer);
+            !owed.is_empty()
+        });
+    }
+
+    /// Notes a failure of a path and returns when it is tried again.
+    pub(super) fn backoff(&mut self, cx: &Cx<'_>, path: &SharePath) -> Duration {
+        let failures = self.retries.get(path).map_or(0, |retry| retry.failures);
+        let wait = (RETRY_MIN * 2u32.pow(failures.min(12))).min(RETRY_MAX);
+        self.retry_at(path, cx.now.mono + wait, failures + 1);
+        wait
+    }
+
+    fn retry_at(&mut self, path: &SharePath, due: Duration, failures: u32) {
+        self.forgive(path);
+        if self.retries.len() < RETRIES_MAX {
+            self.retries.insert(path.clone(), Retry { failures, due });
+            self.retry_due.insert((due, path.clone()));
+        }
+    }
+
+    pub(super) fn forgive(&mut self, path: &SharePath) {
+        if let Some(retry) = self.retries.remove(path) {
+            self.retry_due.remove(&(retry.due, path.clone()));
+        }
+    }
+
+    /// Tries again what failed and has waited.
+    pub(super) fn retry_due(&mut self, cx: &mut Cx<'_>) -> Result<(), IndexError> {
+        while let Some((due, path)) = self.retry_due.first().cloned() {
+            if due > cx.now.mono {
+                break;
+            }
+            self.retry_due.remove(&(due, path.clone()));
+            self.reconsider(cx, &path)?;
+        }
+        Ok(())
+    }
+
+    /// Walks through all pending paths again, newest first.
+    pub(super) fn start_sweep(&mut self) {
+        if self.sweep.is_some() {
+            self.sweep_again = true;
+        } else {
+            self.sweep = Some(Seq(u64::MAX >> 2));
+            self.sweep_again = false;
+        }
+    }
+
+    /// True if pending paths wait to be visited by the next pump.
+    pub fn wants_pump(&self) -> bool {
+        self.sweep.is_some() && self.has_room()
+    }
+
+    fn has_room(&self) -> bool {
+        self.root.is_none() && self.ops.len() < OPS_MAX / 2 && self.fetching.len() < FETCHES_MAX
+    }
+
+    pub(super) fn sweep(&mut self, cx: &mut Cx<'_>) -> Result<(), IndexError> {
+        let Some(below) = self.sweep else { return Ok(()) };
+        if !self.has_room() {
+            return Ok(());
+        }
+        let chunk = cx.index.pending(below, SWEEP_CHUNK)?;
+        self.sweep = chunk.last().map(|last| last.entry.seq);
+        for logged in chunk {
+            self.reconsider(cx, &logged.path)?;
+        }
+        if self.sweep.is_none() {
+            self.remote_guard.watch_again_after_release();
+        }
+        Ok(())
+    }
+}
+
+/// Returns what the path is to hold, and the next step towards it.
+fn next_step(
+    cx: &Cx<'_>,
+    path: &SharePath,
+    entry: &Entry,
+) -> Result<(Option<Winner>, Step), IndexError> {
+    let winner = version::winner(&entry.record, cx.index.has_live_below(path)?);
+    let installed = entry.installed.as_ref();
+    let is_dir = installed.is_some_and(|installed| installed.content.is_dir());
+    let stays = winner.as_ref().is_some_and(|winner| winner.content.is_dir());
+    let circumstances = Circumstances {
+        installed_is_version: installed
+            .is_some_and(|installed| version::holds(&entry.record, &installed.content)),
+        installed_below: is_dir && !stays && cx.index.has_installed_below(path)?,
+    };
+    let step = plan(winner.as_ref(), installed, circumstances);
+    Ok((winner, step))
+}
+
+fn day(cx: &Cx<'_>) -> String {
+    conflict::utc_day(cx.now.wall_ns)
+}

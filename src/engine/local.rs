@@ -1,0 +1,473 @@
+//! From a dirty path to a record: what happens on this node's own disk.
+
+use std::time::Duration;
+
+use recsync_proto::{Content, Register, SharePath, Stamp, Value};
+
+use super::absorb::{Local, absorb};
+use super::effect::{Effect, Event, GuardEvent, Hint, Look, Noticed, Now};
+use super::guard::Verdict;
+use super::settle::Dirt;
+use super::{Cx, Engine, LOOKS_MAX, MOVE_WAIT, RECENT_MAX, version};
+use crate::index::{Entry, IndexError, Installed};
+use crate::tree::{Fingerprint, RootError};
+
+/// First and last time between two looks at a file that someone writes: only the close tells,
+/// these looks are for the case that the close was lost.
+const BUSY_MIN: Duration = Duration::from_secs(2);
+const BUSY_MAX: Duration = Duration::from_secs(60);
+/// A file that changed while it was read is looked at again after at least this.
+const UNSTABLE_WAIT: Duration = Duration::from_millis(10);
+/// How long a vanished directory waits for the looks at what it held.
+const CHILDREN_WAIT: Duration = Duration::from_millis(100);
+
+/// A new name that waits for the look at the name it may have had.
+#[derive(Debug)]
+pub(super) struct Rename {
+    to: SharePath,
+    content: Content,
+    fingerprint: Fingerprint,
+    dirt: Dirt,
+}
+
+impl Engine {
+    pub(super) fn dirty(&mut self, cx: &Cx<'_>, path: SharePath, hint: Hint, noticed: Noticed) {
+        let wait = match (hint, noticed) {
+            (Hint::MovedAway, _) => self.settings.settle + MOVE_WAIT,
+            (_, Noticed::Watcher(_)) => self.settings.settle,
+            (_, Noticed::Scan) => Duration::ZERO,
+        };
+        let since = match noticed {
+            Noticed::Watcher(at) => at,
+            Noticed::Scan => cx.now.mono,
+        };
+        self.settle.mark(path, hint, noticed, since + wait);
+    }
+
+    /// Starts looks at what is due.
+    pub(super) fn start_looks(&mut self, cx: &mut Cx<'_>) -> Result<(), IndexError> {
+        while self.root.is_none() && self.looking.len() < LOOKS_MAX {
+            let (locked, looking) = (&self.locked, &self.looking);
+            let due = self.settle.take_due(cx.now.mono, |path| {
+                !locked.contains(path) && !looking.contains_key(path)
+            });
+            let Some((path, dirt)) = due else { break };
+            let installed = cx.entry(&path)?.installed;
+            cx.effects.push(Effect::Look { path: path.clone(), installed, hint: dirt.hint });
+            self.looking.insert(path, dirt);
+        }
+        Ok(())
+    }
+
+    pub(super) fn looked(
+        &mut self,
+        cx: &mut Cx<'_>,
+        path: &SharePath,
+        look: Look,
+    ) -> Result<(), IndexError> {
+        let Some(dirt) = self.looking.remove(path) else { return Ok(()) };
+        let now = cx.now.mono;
+        let rename = self.renames.remove(path);
+        if self.settle.contains(path) {
+            // Something happened since: the next look decides.
+            return self.rename_off(cx, rename);
+        }
+        match &look {
+            Look::Busy => {
+                let wait = (BUSY_MIN * 2u32.pow(dirt.busy.min(5))).min(BUSY_MAX);
+                let dirt = Dirt { busy: dirt.busy + 1, ..dirt };
+                self.settle.put_back(path.clone(), dirt, now + wait);
+            }
+            Look::Unstable => {
+                let wait = self.settings.settle.max(UNSTABLE_WAIT);
+                self.settle.put_back(path.clone(), dirt, now + wait);
+            }
+            Look::TooFresh(wait) => self.settle.put_back(path.clone(), dirt, now + *wait),
+            Look::Special => {
+                let why = "not a file, directory or symbolic link".to_owned();
+                cx.event(Event::Skipped { path: path.clone(), why });
+            }
+            Look::Unsyncable(why) => {
+                cx.event(Event::Skipped { path: path.clone(), why: why.clone() });
+            }
+            Look::Unknown(error) => {
+                let retry = self.backoff(cx, path);
+                self.settle.put_back(path.clone(), dirt, now + retry);
+                let (why, kind) = (error.to_string(), super::install::kind_of(error));
+                cx.event(Event::Trouble { path: path.clone(), why, retry, kind });
+            }
+            Look::Unchanged => {
+                if matches!(dirt.noticed, Noticed::Watcher(_)) {
+                    cx.event(Event::EchoSuppressed);
+                }
+                self.reconsider(cx, path)?;
+            }
+            Look::Absent if rename.is_some() => {
+                if let Some(rename) = rename {
+                    self.renamed(cx, path, rename)?;
+                }
+                return Ok(());
+            }
+            Look::Absent | Look::Found { .. } => self.absorb_look(cx, path, &look, dirt)?,
+        }
+        self.rename_off(cx, rename)
+    }
+
+    /// The supposed old name is still there, or in doubt: the new name is a file of its own.
+    fn rename_off(&mut self, cx: &mut Cx<'_>, rename: Option<Rename>) -> Result<(), IndexError> {
+        let Some(Rename { to, content, fingerprint, dirt }) = rename else { return Ok(()) };
+        self.locked.remove(&to);
+        self.written(cx, &to, content, &fingerprint, dirt)?;
+        self.reconsider(cx, &to)
+    }
+
+    /// The old name is gone and the new name holds its inode and its bytes: a rename.
+    fn renamed(
+        &mut self,
+        cx: &mut Cx<'_>,
+        from: &SharePath,
+        rename: Rename,
+    ) -> Result<(), IndexError> {
+        let Rename { to, content, fingerprint, dirt } = rename;
+        self.locked.remove(&to);
+        let seq = self.written(cx, &to, content, &fingerprint, dirt)?;
+        self.deleted(cx, from, dirt)?;
+        self.moves.insert(seq, from.clone());
+        self.reconsider(cx, &to)?;
+        self.reconsider(cx, from)
+    }
+
+    fn absorb_look(
+        &mut self,
+        cx: &mut Cx<'_>,
+        path: &SharePath,
+        look: &Look,
+        dirt: Dirt,
+    ) -> Result<(), IndexError> {
+        let mut entry = cx.entry(path)?;
+        match (absorb(entry.installed.as_ref(), look), look) {
+            (Local::Nothing, _) => {}
+            (Local::Refresh, Look::Found { fingerprint, .. }) => {
+                if let Some(installed) = &mut entry.installed {
+                    installed.fingerprint = *fingerprint;
+                    cx.put(path, entry)?;
+                }
+            }
+            (Local::Metadata { mode, mtime_ns }, Look::Found { fingerprint, .. }) => {
+                self.metadata(cx, path, entry, fingerprint, (mode, mtime_ns), dirt)?;
+            }
+            (Local::Written(content), Look::Found { fingerprint, .. }) => {
+                let replaces_dir = entry.installed.as_ref().is_some_and(|i| i.content.is_dir());
+                if replaces_dir && !content.is_dir() && self.children_first(cx, path, dirt)? {
+                    return Ok(());
+                }
+                let wanted = version::winner(&entry.record, cx.index.has_live_below(path)?);
+                if wanted.is_some_and(|wanted| wanted.content == content) {
+                    // It is what the cluster wants here anyway: after a crash, or made twice.
+                    entry.installed = Some(installed(content, fingerprint));
+                    cx.put(path, entry)?;
+                } else if self.await_rename(cx, path, &content, fingerprint, dirt)? {
+                    return Ok(());
+                } else {
+                    self.written(cx, path, content, fingerprint, dirt)?;
+                }
+            }
+            (Local::Deleted, _) => {
+                let was = entry.installed.as_ref().map(|installed| &installed.content);
+                if version::winner(&entry.record, cx.index.has_live_below(path)?).is_none() {
+                    // The cluster wants nothing here anyway: after a crash, or deleted twice.
+                    entry.installed = None;
+                    cx.put(path, entry)?;
+                    self.reconsider(cx, path)?;
+                    return self.reconsider_parent(cx, path);
+                } else if was.is_some_and(Content::is_dir) {
+                    if self.children_first(cx, path, dirt)? {
+                        return Ok(());
+                    }
+                } else if self.restoring {
+                    entry.installed = None;
+                    cx.put(path, entry)?;
+                    return self.reconsider(cx, path);
+                } else if matches!(was, Some(Content::File { .. })) && !self.may_vanish(cx)? {
+                    return Ok(());
+                }
+                self.deleted(cx, path, dirt)?;
+            }
+            (Local::Refresh | Local::Metadata { .. } | Local::Written(_), _) => {}
+        }
+        self.reconsider(cx, path)
+    }
+
+    /// Before a directory counts as gone, everything that was in it is looked at. True if that
+    /// is still to be done.
+    fn children_first(
+        &mut self,
+        cx: &mut Cx<'_>,
+        path: &SharePath,
+        dirt: Dirt,
+    ) -> Result<bool, IndexError> {
+        if !cx.index.has_installed_below(path)? {
+            return Ok(false);
+        }
+        let wait = (CHILDREN_WAIT * 2u32.pow(dirt.busy.min(9))).min(BUSY_MAX);
+        if dirt.busy.is_multiple_of(4) {
+            cx.effects.push(Effect::Scan(path.clone()));
+        }
+        let dirt = Dirt { busy: dirt.busy + 1, ..dirt };
+        self.settle.put_back(path.clone(), dirt, cx.now.mono + wait);
+        Ok(true)
+    }
+
+    fn may_vanish(&mut self, cx: &mut Cx<'_>) -> Result<bool, IndexError> {
+        let (files, _) = cx.index.installed_files()?;
+        match self.local_guard.judge(cx.now.mono, files) {
+            Verdict::Pass => Ok(true),
+            Verdict::Held => Ok(false),
+            Verdict::Trips { gone, of } => {
+                cx.event(Event::Guard(GuardEvent::DeletesHeld { gone, of }));
+                Ok(false)
+            }
+        }
+    }
+
+    /// If the object found has the inode and the content of one installed under another name,
+    /// that name is looked at first. True if the new name waits for it.
+    fn await_rename(
+        &mut self,
+        cx: &mut Cx<'_>,
+        to: &SharePath,
+        content: &Content,
+        fingerprint: &Fingerprint,
+        dirt: Dirt,
+    ) -> Result<bool, IndexError> {
+        if content.is_dir() {
+            return Ok(false);
+        }
+        for from in cx.index.installed_inode(fingerprint.fs, fingerprint.ino, 4)? {
+            let free = !self.locked.contains(&from) && !self.renames.contains_key(&from);
+            let same = cx.entry(&from)?.installed.is_some_and(|i| i.content == *content);
+            if from == *to || !free || !same {
+                continue;
+            }
+            if !self.looking.contains_key(&from) {
+                // Whatever hint it had, one look tells both names' story.
+                let noticed = dirt.noticed;
+                self.settle.mark(from.clone(), Hint::MovedAway, noticed, cx.now.mono);
+            }
+            self.locked.insert(to.clone());
+            let (content, fingerprint) = (content.clone(), *fingerprint);
+            self.renames.insert(from, Rename { to: to.clone(), content, fingerprint, dirt });
+            return Ok(true);
+        }
+        Ok(false)
+    }
+
+    /// Notes a write of `content` at `path`.
+    fn written(
+        &mut self,
+        cx: &mut Cx<'_>,
+        path: &SharePath,
+        content: Content,
+        fingerprint: &Fingerprint,
+        dirt: Dirt,
+    ) -> Result<recsync_proto::Seq, IndexError> {
+        let mut entry = cx.entry(path)?;
+        let seq = self.take_seq();
+        let stamp = if self.adopting && dirt.noticed == Noticed::Scan {
+            Stamp::at(fingerprint.mtime_ns / 1_000_000, self.settings.node.clone())
+        } else {
+            self.stamp(cx.now)
+        };
+        let seen = entry.installed.as_ref().map(|installed| &installed.content);
+        let mtime_ns = Register { value: fingerprint.mtime_ns, stamp: stamp.clone() };
+        let value =
+            Value { dot: self.dot(seq), stamp: stamp.clone(), content: content.clone(), mtime_ns };
+        version::write(&mut entry.record, seen, value);
+        let known_mode = entry.record.mode.as_ref().map(|mode| mode.value);
+        if !matches!(content, Content::Symlink { .. }) && known_mode != Some(fingerprint.mode) {
+            entry.record.mode = Some(Register { value: fingerprint.mode, stamp });
+        }
+        entry.installed = Some(installed(content, fingerprint));
+        self.log(cx, path, entry, seq, dirt, Some(fingerprint.ctime_ns))?;
+        Ok(seq)
+    }
+
+    fn deleted(&mut self, cx: &mut Cx<'_>, path: &SharePath, dirt: Dirt) -> Result<(), IndexError> {
+        let mut entry = cx.entry(path)?;
+        let Some(was) = entry.installed.take() else { return Ok(()) };
+        let seq = self.take_seq();
+        let dot = self.dot(seq);
+        version::delete(&mut entry.record, &was.content, dot);
+        self.log(cx, path, entry, seq, dirt, None)?;
+        self.reconsider_parent(cx, path)
+    }
+
+    fn metadata(
+        &mut self,
+        cx: &mut Cx<'_>,
+        path: &SharePath,
+        mut entry: Entry,
+        fingerprint: &Fingerprint,
+        (mode, mtime_ns): (Option<u32>, Option<i64>),
+        dirt: Dirt,
+    ) -> Result<(), IndexError> {
+        let Some(installed) = &mut entry.installed else { return Ok(()) };
+        installed.fingerprint = *fingerprint;
+        installed.mode = mode.unwrap_or(installed.mode);
+        installed.mtime_ns = mtime_ns.unwrap_or(installed.mtime_ns);
+        let content = installed.content.clone();
+        let stamp = self.stamp(cx.now);
+        let mut news = false;
+        if let Some(mode) = mode.filter(|&mode| {
+            entry.record.mode.as_ref().is_none_or(|register| register.value != mode)
+        }) {
+            entry.record.mode = Some(Register { value: mode, stamp: stamp.clone() });
+            news = true;
+        }
+        if let Some(mtime_ns) = mtime_ns {
+            let of_it = entry.record.values.iter_mut().filter(|value| value.content == content);
+            for value in of_it.filter(|value| value.mtime_ns.value != mtime_ns) {
+                value.mtime_ns = Register { value: mtime_ns, stamp: stamp.clone() };
+                news = true;
+            }
+        }
+        if news {
+            let seq = self.take_seq();
+            self.log(cx, path, entry, seq, dirt, Some(fingerprint.ctime_ns))
+        } else {
+            cx.put(path, entry)
+        }
+    }
+
+    /// Stores a record with a local change at its new position.
+    fn log(
+        &mut self,
+        cx: &mut Cx<'_>,
+        path: &SharePath,
+        mut entry: Entry,
+        seq: recsync_proto::Seq,
+        dirt: Dirt,
+        ctime_ns: Option<i64>,
+    ) -> Result<(), IndexError> {
+        entry.seq = seq;
+        entry.via = None;
+        entry.changed_ns = changed_ns(cx.now, dirt.noticed, ctime_ns, self.adopting);
+        if let Noticed::Watcher(at) = dirt.noticed {
+            self.remember_time(seq, at);
+        }
+        cx.put(path, entry)?;
+        cx.event(Event::Noted { path: path.clone(), seq });
+        Ok(())
+    }
+
+    fn remember_time(&mut self, seq: recsync_proto::Seq, at: Duration) {
+        self.recent.insert(seq, at);
+        self.recent_order.push_back(seq);
+        if self.recent_order.len() > RECENT_MAX
+            && let Some(oldest) = self.recent_order.pop_front()
+        {
+            self.recent.remove(&oldest);
+        }
+    }
+
+    pub(super) fn scanned(&mut self, cx: &Cx<'_>) {
+        self.scan_ended = Some(cx.now.mono);
+        self.start_sweep();
+    }
+
+    /// Ends what lasts until a scan's findings are absorbed, once the last of them is.
+    pub(super) fn end_scan(&mut self) {
+        let Some(ended) = self.scan_ended else { return };
+        let last_due = ended + self.settings.settle + MOVE_WAIT;
+        let absorbed = self.settle.next_due().is_none_or(|due| due > last_due);
+        if absorbed && self.looking.is_empty() && self.renames.is_empty() {
+            self.scan_ended = None;
+            self.adopting = false;
+            self.restoring = false;
+            self.local_guard.watch_again_after_release();
+        }
+    }
+
+    pub(super) fn root_checked(&mut self, cx: &mut Cx<'_>, root: Option<RootError>) {
+        match (&self.root, &root) {
+            (None, Some(error)) => {
+                cx.event(Event::Guard(GuardEvent::RootLost(error.clone())));
+            }
+            (Some(_), None) => {
+                cx.event(Event::Guard(GuardEvent::RootBack));
+                // Whatever happened meanwhile was not seen.
+                cx.effects.push(Effect::Scan(SharePath::root()));
+                self.start_sweep();
+            }
+            (None, None) | (Some(_), Some(_)) => {}
+        }
+        self.root = root;
+    }
+
+    /// The operator lets the held deletes go, or has the files put back.
+    pub(super) fn decide(&mut self, cx: &mut Cx<'_>, confirm: bool) -> Result<(), IndexError> {
+        let [local, remote] = self.held();
+        if local.is_some() {
+            if confirm {
+                self.local_guard.release();
+            } else {
+                self.local_guard.watch_again();
+                self.restoring = true;
+            }
+            cx.effects.push(Effect::Scan(SharePath::root()));
+        }
+        if remote.is_some() {
+            if confirm {
+                self.remote_guard.release();
+                self.start_sweep();
+            } else {
+                self.reassert(cx)?;
+                self.remote_guard.watch_again();
+            }
+        }
+        if local.is_some() || remote.is_some() {
+            cx.event(Event::Guard(GuardEvent::DeletesReleased { confirmed: confirm }));
+        }
+        Ok(())
+    }
+
+    /// Writes every file that peers want gone anew, so that it lives everywhere again.
+    fn reassert(&mut self, cx: &mut Cx<'_>) -> Result<(), IndexError> {
+        let mut below = recsync_proto::Seq(u64::MAX >> 2);
+        loop {
+            let batch = cx.index.pending(below, 256)?;
+            let Some(last) = batch.last() else { return Ok(()) };
+            below = last.entry.seq;
+            for logged in batch {
+                let Some(here) = logged.entry.installed.clone() else { continue };
+                if logged.entry.record.is_tombstone() && !self.locked.contains(&logged.path) {
+                    let dirt = Dirt { hint: Hint::Written, noticed: Noticed::Scan, busy: 0 };
+                    self.written(cx, &logged.path, here.content, &here.fingerprint, dirt)?;
+                    self.reconsider(cx, &logged.path)?;
+                }
+            }
+        }
+    }
+}
+
+fn installed(content: Content, fingerprint: &Fingerprint) -> Installed {
+    Installed {
+        content,
+        fingerprint: *fingerprint,
+        mtime_ns: fingerprint.mtime_ns,
+        mode: fingerprint.mode,
+    }
+}
+
+/// When the change happened, nanoseconds since 1970: as the watcher saw it; for what a scan
+/// found, its ctime; now, if neither is known or the index is being built.
+fn changed_ns(now: Now, noticed: Noticed, ctime_ns: Option<i64>, adopting: bool) -> i64 {
+    match noticed {
+        Noticed::Watcher(at) => {
+            let ago = i64::try_from(now.mono.saturating_sub(at).as_nanos()).unwrap_or(0);
+            now.wall_ns - ago
+        }
+        Noticed::Scan if adopting => now.wall_ns,
+        Noticed::Scan => ctime_ns.unwrap_or(now.wall_ns).min(now.wall_ns),
+    }
+}

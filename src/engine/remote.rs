@@ -1,0 +1,514 @@
+//! The two directions of a link: our log towards a peer, and a peer's records into ours.
+//!
+//! Each lane is a cursor over our log: `bulk` from what the peer had acknowledged to where the
+//! log stood when the link came up, `live` from there on. A lane that cannot keep up hands what
+//! it missed over to the bulk lane, so that the newest change is never behind old ones.
+//!
+//! **Invariant:** at most one announcement of a path is under way to a peer, so a peer sees the
+//! states of a path in their order, whatever lane they took; what is under way is bounded.
+
+use std::collections::BTreeMap;
+
+use recsync_proto::message::{
+    Ack, AckState, Announcement, INLINE_LEN_MAX, Lane, Moved, Open, ShareMessage,
+};
+use recsync_proto::{Content, Epoch, NodeName, Record, Seq, SharePath};
+
+use super::effect::{Announce, Effect, Event, Source};
+use super::install::Owed;
+use super::{Cx, Engine, version};
+use crate::index::{Entry, IndexError, Logged, PeerCursor, Write};
+
+/// Announcements under way in one lane, and their inline bytes.
+const FLIGHTS_MAX: usize = 512;
+const FLIGHT_BYTES_MAX: u64 = 16 << 20;
+/// A live lane this many positions behind, and full, leaves them to the bulk lane.
+const LIVE_BEHIND_MAX: u64 = 256;
+/// Log positions read at once.
+const LOG_CHUNK: usize = 128;
+
+/// What the engine keeps of one configured peer.
+#[derive(Debug)]
+pub(super) struct Peer {
+    pub(super) cursor: PeerCursor,
+    link: Option<Link>,
+}
+
+impl Peer {
+    pub(super) fn new(cursor: PeerCursor) -> Self {
+        Peer { cursor, link: None }
+    }
+}
+
+/// What is under way on a link that is up.
+#[derive(Debug)]
+struct Link {
+    /// The peer's `Open` has come: its cursor is known.
+    opened: bool,
+    bulk: Bulk,
+    live_next: Seq,
+    flights: BTreeMap<Seq, Flight>,
+    flying: BTreeMap<SharePath, Seq>,
+    under_way: [UnderWay; 2],
+    /// Paths whose newer state waited for the acknowledgement of an older one.
+    again: Vec<SharePath>,
+    acks: Vec<Ack>,
+    /// Acknowledgements came that may move the cursor.
+    acked: bool,
+    /// The peer has announced all that there was when the link came up.
+    heard_all: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Bulk {
+    next: Seq,
+    until: Seq,
+    told: bool,
+    /// Small files travel inside: not at the first exchange, when the peer may have them all.
+    inline: bool,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct UnderWay {
+    count: usize,
+    bytes: u64,
+}
+
+impl UnderWay {
+    fn is_full(self) -> bool {
+        self.count >= FLIGHTS_MAX || self.bytes >= FLIGHT_BYTES_MAX
+    }
+}
+
+#[derive(Debug)]
+struct Flight {
+    path: SharePath,
+    lane: Lane,
+    bytes: u64,
+}
+
+fn slot(lane: Lane) -> usize {
+    match lane {
+        Lane::Live => 0,
+        Lane::Bulk => 1,
+    }
+}
+
+impl Link {
+    fn new() -> Self {
+        let bulk = Bulk { next: Seq::ZERO, until: Seq::ZERO, told: false, inline: false };
+        Link {
+            opened: false,
+            bulk,
+            live_next: Seq::ZERO,
+            flights: BTreeMap::new(),
+            flying: BTreeMap::new(),
+            under_way: [UnderWay::default(); 2],
+            again: Vec::new(),
+            acks: Vec::new(),
+            acked: false,
+            heard_all: false,
+        }
+    }
+
+    fn take_off(&mut self, seq: Seq, flight: Flight) {
+        let under_way = &mut self.under_way[slot(flight.lane)];
+        under_way.count += 1;
+        under_way.bytes += flight.bytes;
+        self.flying.insert(flight.path.clone(), seq);
+        self.flights.insert(seq, flight);
+    }
+
+    fn land(&mut self, seq: Seq) -> Option<SharePath> {
+        let flight = self.flights.remove(&seq)?;
+        let under_way = &mut self.under_way[slot(flight.lane)];
+        under_way.count -= 1;
+        under_way.bytes -= flight.bytes;
+        self.flying.remove(&flight.path);
+        self.again.push(flight.path.clone());
+        Some(flight.path)
+    }
+}
+
+impl Engine {
+    pub(super) fn peer_up(&mut self, cx: &mut Cx<'_>, name: &NodeName) {
+        let Some(peer) = self.peers.get_mut(name) else { return };
+        peer.link = Some(Link::new());
+        let open = Open { epoch: self.epoch, head: self.head, seen: peer.cursor.seen };
+        cx.effects.push(Effect::Send {
+            peer: name.clone(),
+            lane: Lane::Live,
+            message: ShareMessage::Open(open),
+        });
+    }
+
+    pub(super) fn peer_down(&mut self, name: &NodeName) {
+        if let Some(peer) = self.peers.get_mut(name) {
+            peer.link = None;
+        }
+        self.forget_owed(name);
+        self.start_sweep();
+    }
+
+    pub(super) fn message(
+        &mut self,
+        cx: &mut Cx<'_>,
+        name: &NodeName,
+        message: ShareMessage,
+    ) -> Result<(), IndexError> {
+        let link = self.peers.get(name).and_then(|peer| peer.link.as_ref());
+        let Some(link) = link else { return Ok(()) };
+        match message {
+            ShareMessage::Open(open) => self.opened(cx, name, open),
+            // Nothing counts before the peer has opened the share.
+            _ if !link.opened => Ok(()),
+            ShareMessage::Announce(announcements) => {
+                announcements.into_iter().try_for_each(|one| self.announced(cx, name, one))
+            }
+            ShareMessage::CaughtUp { .. } => {
+                if let Some(link) = self.peers.get_mut(name).and_then(|peer| peer.link.as_mut()) {
+                    link.heard_all = true;
+                }
+                self.start_sweep();
+                Ok(())
+            }
+            ShareMessage::Acks(acks) => {
+                acks.into_iter().try_for_each(|ack| self.acked(cx, name, ack))
+            }
+            ShareMessage::GetOutline { .. }
+            | ShareMessage::GetBlocks { .. }
+            | ShareMessage::Outline { .. }
+            | ShareMessage::Block { .. }
+            | ShareMessage::Gone { .. }
+            | ShareMessage::GetDigests { .. }
+            | ShareMessage::Digests { .. } => Ok(()),
+        }
+    }
+
+    fn opened(&mut self, cx: &mut Cx<'_>, name: &NodeName, open: Open) -> Result<(), IndexError> {
+        if let Some((epoch, seen)) = open.seen
+            && epoch == self.epoch
+            && seen > self.head
+        {
+            // Our index was put back to an older state. Positions that the peer has seen must
+            // not be used again for other events.
+            let why = format!(
+                "it has seen position {seen} of this index, which stands at {}: the index was restored from an older copy",
+                self.head
+            );
+            self.head = seen;
+            cx.event(Event::PeerReset { peer: name.clone(), why });
+        }
+        let head = self.head;
+        let Some(peer) = self.peers.get_mut(name) else { return Ok(()) };
+        match peer.cursor.seen {
+            Some((epoch, seen)) if epoch == open.epoch && open.head < seen => {
+                let why = format!(
+                    "its index stands at {}, {seen} was seen: it was restored from an older copy",
+                    open.head
+                );
+                cx.event(Event::PeerReset { peer: name.clone(), why });
+                peer.cursor.acked = Seq::ZERO;
+            }
+            Some((epoch, _)) if epoch == open.epoch => {}
+            Some((epoch, _)) => {
+                let why = format!("its index is new (epoch {}, was {epoch})", open.epoch);
+                cx.event(Event::PeerReset { peer: name.clone(), why });
+                peer.cursor.acked = Seq::ZERO;
+            }
+            None => peer.cursor.acked = Seq::ZERO,
+        }
+        peer.cursor.seen = Some((open.epoch, open.head));
+        cx.index.write(&Write::Peer(name.clone(), peer.cursor.clone()))?;
+        let acked = peer.cursor.acked;
+        let link = peer.link.get_or_insert_with(Link::new);
+        link.opened = true;
+        link.bulk =
+            Bulk { next: acked.next(), until: head, told: false, inline: acked > Seq::ZERO };
+        link.live_next = head.next();
+        self.start_sweep();
+        Ok(())
+    }
+
+    /// Takes a peer's record in.
+    fn announced(
+        &mut self,
+        cx: &mut Cx<'_>,
+        name: &NodeName,
+        one: Announcement,
+    ) -> Result<(), IndexError> {
+        let Announcement { seq, path, record, inline, moved_from } = one;
+        self.merge_in(cx, name, &path, seq, &record)?;
+        if let Some(Moved { seq, path: from, record }) = moved_from {
+            self.merge_in(cx, name, &from, seq, &record)?;
+            if !self.try_move(cx, &from, &path)? {
+                self.reconsider_with(cx, &path, inline.map(bytes_source))?;
+                self.reconsider(cx, &from)?;
+            }
+            return Ok(());
+        }
+        self.reconsider_with(cx, &path, inline.map(bytes_source))
+    }
+
+    /// Joins a peer's record with ours and owes the peer an acknowledgement.
+    fn merge_in(
+        &mut self,
+        cx: &mut Cx<'_>,
+        name: &NodeName,
+        path: &SharePath,
+        seq: Seq,
+        record: &Record,
+    ) -> Result<(), IndexError> {
+        self.observe_stamps(cx.now, record);
+        if let Some(peer) = self.peers.get_mut(name)
+            && let Some((_, seen)) = &mut peer.cursor.seen
+        {
+            *seen = (*seen).max(seq);
+        }
+        let mut entry = cx.entry(path)?;
+        let merged = version::merge(&entry.record, record);
+        if merged != entry.record {
+            entry.via = (merged == *record).then(|| name.clone());
+            entry.record = merged;
+            entry.seq = self.take_seq();
+            entry.changed_ns = cx.now.wall_ns;
+            entry.pending = self.is_pending(cx, path, &entry)?;
+            let dead = entry.record.is_tombstone();
+            cx.put(path, entry)?;
+            if dead {
+                self.reconsider_parent(cx, path)?;
+            }
+        }
+        self.owe(path, Owed { peer: name.clone(), seq });
+        Ok(())
+    }
+
+    /// Tells a peer what became of a record of its.
+    pub(super) fn ack(&mut self, owed: &Owed, state: AckState) {
+        let link = self.peers.get_mut(&owed.peer).and_then(|peer| peer.link.as_mut());
+        if let Some(link) = link {
+            link.acks.push(Ack { seq: owed.seq, state });
+        }
+    }
+
+    /// Notes what became of a record of ours at a peer.
+    fn acked(&mut self, cx: &mut Cx<'_>, name: &NodeName, ack: Ack) -> Result<(), IndexError> {
+        if ack.seq > self.head {
+            return Ok(());
+        }
+        let Some(peer) = self.peers.get_mut(name) else { return Ok(()) };
+        let Some(link) = &mut peer.link else { return Ok(()) };
+        let flown = link.land(ack.seq);
+        link.acked = true;
+        let held = ack.state == AckState::Held;
+        if ack.seq > peer.cursor.acked {
+            cx.index.write(&Write::Acked { peer: name.clone(), seq: ack.seq, held })?;
+        }
+        if !held && let Some(path) = flown.or(cx.index.at(ack.seq)?) {
+            let took = self.recent.get(&ack.seq).map(|at| cx.now.mono.saturating_sub(*at));
+            cx.event(Event::Replicated { peer: name.clone(), path, took });
+        }
+        Ok(())
+    }
+
+    /// True if this peer has announced everything that there was when the link came up, or is
+    /// not connected.
+    pub(super) fn heard_all(&self) -> bool {
+        let mut links = self.peers.values().filter_map(|peer| peer.link.as_ref());
+        links.all(|link| link.heard_all)
+    }
+
+    /// Returns a connected peer to ask for bytes: the one that told of them, else any.
+    pub(super) fn source_for(&self, via: Option<&NodeName>) -> Option<NodeName> {
+        let up = |name: &NodeName| {
+            self.peers.get(name).and_then(|peer| peer.link.as_ref()).is_some_and(|link| link.opened)
+        };
+        via.filter(|name| up(name))
+            .cloned()
+            .or_else(|| self.peers.keys().find(|name| up(name)).cloned())
+    }
+
+    /// Moves a peer's cursor, sends it what is owed, and fills both lanes.
+    pub(super) fn pump_peer(&mut self, cx: &mut Cx<'_>, name: &NodeName) -> Result<(), IndexError> {
+        let Some(mut peer) = self.peers.remove(name) else { return Ok(()) };
+        let result = self.pump_link(cx, name, &mut peer);
+        self.peers.insert(name.clone(), peer);
+        result
+    }
+
+    fn pump_link(
+        &mut self,
+        cx: &mut Cx<'_>,
+        name: &NodeName,
+        peer: &mut Peer,
+    ) -> Result<(), IndexError> {
+        let Some(link) = peer.link.as_mut().filter(|link| link.opened) else { return Ok(()) };
+        if !link.acks.is_empty() {
+            let message = ShareMessage::Acks(std::mem::take(&mut link.acks));
+            cx.effects.push(Effect::Send { peer: name.clone(), lane: Lane::Live, message });
+        }
+        if std::mem::take(&mut link.acked) {
+            let through = cx.index.acked_through(name, peer.cursor.acked)?;
+            if through > peer.cursor.acked {
+                peer.cursor.acked = through;
+                cx.index.write(&Write::Peer(name.clone(), peer.cursor.clone()))?;
+            }
+        }
+        let mut lanes = Lanes { engine: self, name, link, acked: peer.cursor.acked };
+        lanes.again(cx)?;
+        lanes.live(cx)?;
+        lanes.bulk(cx)
+    }
+
+    /// Returns the epoch and head of a peer as last seen.
+    pub fn peer_seen(&self, name: &NodeName) -> Option<(Epoch, Seq)> {
+        self.peers.get(name).and_then(|peer| peer.cursor.seen)
+    }
+}
+
+fn bytes_source(bytes: Vec<u8>) -> Source {
+    Source::Inline(bytes.into())
+}
+
+/// The lanes of one link while they are filled.
+struct Lanes<'a> {
+    engine: &'a Engine,
+    name: &'a NodeName,
+    link: &'a mut Link,
+    acked: Seq,
+}
+
+impl Lanes<'_> {
+    /// Announces the newer states that waited for the acknowledgement of an older one.
+    fn again(&mut self, cx: &mut Cx<'_>) -> Result<(), IndexError> {
+        for path in std::mem::take(&mut self.link.again) {
+            let Some(entry) = cx.index.entry(&path)? else { continue };
+            let passed = if entry.seq <= self.link.bulk.until {
+                entry.seq < self.link.bulk.next
+            } else {
+                entry.seq < self.link.live_next
+            };
+            if passed && entry.seq > Seq::ZERO {
+                self.announce(cx, Logged { path, entry }, Lane::Live)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn live(&mut self, cx: &mut Cx<'_>) -> Result<(), IndexError> {
+        let head = self.engine.head;
+        while self.link.live_next <= head {
+            if self.link.under_way[slot(Lane::Live)].is_full() {
+                if head.0 - self.link.live_next.0 > LIVE_BEHIND_MAX {
+                    self.link.bulk.until = head;
+                    self.link.bulk.told = false;
+                    self.link.live_next = head.next();
+                }
+                return Ok(());
+            }
+            let chunk = cx.index.log(self.link.live_next, head, LOG_CHUNK)?;
+            if chunk.is_empty() {
+                self.link.live_next = head.next();
+            }
+            for logged in chunk {
+                if self.link.under_way[slot(Lane::Live)].is_full() {
+                    break;
+                }
+                self.link.live_next = logged.entry.seq.next();
+                self.announce(cx, logged, Lane::Live)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn bulk(&mut self, cx: &mut Cx<'_>) -> Result<(), IndexError> {
+        while self.link.bulk.next <= self.link.bulk.until {
+            if self.link.under_way[slot(Lane::Bulk)].is_full() {
+                return Ok(());
+            }
+            let Bulk { next, until, .. } = self.link.bulk;
+            let chunk = cx.index.log(next, until, LOG_CHUNK)?;
+            if chunk.is_empty() {
+                self.link.bulk.next = until.next();
+            }
+            for logged in chunk {
+                if self.link.under_way[slot(Lane::Bulk)].is_full() {
+                    break;
+                }
+                self.link.bulk.next = logged.entry.seq.next();
+                self.announce(cx, logged, Lane::Bulk)?;
+            }
+        }
+        if !self.link.bulk.told {
+            self.link.bulk.told = true;
+            cx.effects.push(Effect::Send {
+                peer: self.name.clone(),
+                lane: Lane::Bulk,
+                message: ShareMessage::CaughtUp { through: self.link.bulk.until },
+            });
+        }
+        Ok(())
+    }
+
+    fn announce(&mut self, cx: &mut Cx<'_>, logged: Logged, lane: Lane) -> Result<(), IndexError> {
+        let Logged { path, entry } = logged;
+        if !self.is_news(cx, &path, &entry)? {
+            return Ok(());
+        }
+        let moved_from = self.moved_from(cx, entry.seq)?;
+        let inline = self.inline(cx, &path, &entry, lane, moved_from.is_some())?;
+        let bytes = inline.as_ref().map_or(0, |installed| installed.content.size());
+        self.link.take_off(entry.seq, Flight { path: path.clone(), lane, bytes });
+        cx.effects.push(Effect::Announce(Announce {
+            peer: self.name.clone(),
+            lane,
+            seq: entry.seq,
+            path,
+            record: entry.record,
+            inline,
+            moved_from,
+        }));
+        Ok(())
+    }
+
+    /// True if the peer is to be told of this state of the path now.
+    fn is_news(&self, cx: &Cx<'_>, path: &SharePath, entry: &Entry) -> Result<bool, IndexError> {
+        let known = entry.via.as_ref() == Some(self.name)
+            || entry.seq <= self.acked
+            // An older state is under way: its acknowledgement brings the path up again.
+            || self.link.flying.contains_key(path)
+            || cx.index.is_acked(self.name, entry.seq)?;
+        Ok(!known)
+    }
+
+    /// Returns the old name's record to travel with the new name's, if that was a rename.
+    fn moved_from(&mut self, cx: &Cx<'_>, seq: Seq) -> Result<Option<Moved>, IndexError> {
+        let Some(from) = self.engine.moves.get(&seq) else { return Ok(None) };
+        let Some(entry) = cx.index.entry(from)? else { return Ok(None) };
+        if !entry.record.is_tombstone() || !self.is_news(cx, from, &entry)? {
+            return Ok(None);
+        }
+        let flight = Flight { path: from.clone(), lane: Lane::Live, bytes: 0 };
+        self.link.take_off(entry.seq, flight);
+        Ok(Some(Moved { seq: entry.seq, path: from.clone(), record: entry.record }))
+    }
+
+    fn inline(
+        &self,
+        cx: &Cx<'_>,
+        path: &SharePath,
+        entry: &Entry,
+        lane: Lane,
+        moved: bool,
+    ) -> Result<Option<crate::index::Installed>, IndexError> {
+        let Some(installed) = &entry.installed else { return Ok(None) };
+        let allowed = !moved && (lane == Lane::Live || self.link.bulk.inline);
+        let small = matches!(installed.content, Content::File { size, .. } if size <= INLINE_LEN_MAX && size > 0);
+        if !allowed || !small {
+            return Ok(None);
+        }
+        let winner = version::winner(&entry.record, cx.index.has_live_below(path)?);
+        let wanted = winner.is_some_and(|winner| winner.content == installed.content);
+        Ok(wanted.then(|| installed.clone()))
+    }
+}

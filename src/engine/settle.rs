@@ -1,0 +1,122 @@
+//! When a dirty path is quiet enough to be looked at.
+//!
+//! **Invariant:** one entry for each path however many events it had; a path comes due only when
+//! it was quiet for its time, and leaves only through [`Settle::take_due`].
+//! **May not:** read a clock; `now` is an argument.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use recsync_proto::SharePath;
+
+use super::effect::{Hint, Noticed};
+
+/// What is known of a dirty path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Dirt {
+    /// How closely it must be looked at: the most demanding hint since it became dirty.
+    pub hint: Hint,
+    /// The last event that tells the age of the change.
+    pub noticed: Noticed,
+    /// Looks in a row that found it busy.
+    pub busy: u32,
+}
+
+/// Dirty paths and when each one is due.
+#[derive(Debug, Default)]
+pub struct Settle {
+    paths: BTreeMap<SharePath, (Dirt, Duration)>,
+    due: BTreeSet<(Duration, SharePath)>,
+}
+
+impl Settle {
+    /// Notes an event: the path is due at `due`, later if it was to be later already for another
+    /// reason than an event of its own.
+    pub fn mark(&mut self, path: SharePath, hint: Hint, noticed: Noticed, due: Duration) {
+        let dirt = match self.paths.get(&path) {
+            Some((dirt, _)) => Dirt {
+                // A deleted path that was created again is looked at as a created one, so the
+                // last of the two decides; within the kinds of writing the closest look does.
+                hint: strongest(dirt.hint, hint),
+                noticed: latest(dirt.noticed, noticed),
+                busy: 0,
+            },
+            None => Dirt { hint, noticed, busy: 0 },
+        };
+        self.put(path, dirt, due);
+    }
+
+    /// Puts a path back, to be looked at again at `due`; an event since then keeps its own time.
+    pub fn put_back(&mut self, path: SharePath, dirt: Dirt, due: Duration) {
+        if !self.paths.contains_key(&path) {
+            self.put(path, dirt, due);
+        }
+    }
+
+    /// Makes a dirty path due now.
+    pub fn hurry(&mut self, path: &SharePath, now: Duration) {
+        if let Some(&(dirt, _)) = self.paths.get(path) {
+            self.put(path.clone(), dirt, now);
+        }
+    }
+
+    fn put(&mut self, path: SharePath, dirt: Dirt, due: Duration) {
+        if let Some((_, old)) = self.paths.insert(path.clone(), (dirt, due)) {
+            self.due.remove(&(old, path.clone()));
+        }
+        self.due.insert((due, path));
+    }
+
+    /// Returns and removes the path that has been due longest, if one is due and `ready` for it.
+    pub fn take_due(
+        &mut self,
+        now: Duration,
+        mut ready: impl FnMut(&SharePath) -> bool,
+    ) -> Option<(SharePath, Dirt)> {
+        let found =
+            self.due.iter().take_while(|(due, _)| *due <= now).find(|(_, path)| ready(path))?;
+        let (due, path) = found.clone();
+        self.due.remove(&(due, path.clone()));
+        let (dirt, _) = self.paths.remove(&path)?;
+        Some((path, dirt))
+    }
+
+    /// Returns when the next path comes due.
+    pub fn next_due(&self) -> Option<Duration> {
+        self.due.first().map(|(due, _)| *due)
+    }
+
+    /// True if the path is dirty.
+    pub fn contains(&self, path: &SharePath) -> bool {
+        self.paths.contains_key(path)
+    }
+
+    /// Returns the number of dirty paths.
+    pub fn len(&self) -> usize {
+        self.paths.len()
+    }
+
+    /// True if nothing is dirty.
+    pub fn is_empty(&self) -> bool {
+        self.paths.is_empty()
+    }
+}
+
+fn strongest(old: Hint, new: Hint) -> Hint {
+    match (old, new) {
+        // Where a name went away and came back, what is there now is what counts.
+        (_, Hint::Written | Hint::Created) => new,
+        (Hint::Written, Hint::Attributes) => Hint::Written,
+        (Hint::Created, Hint::Attributes) => Hint::Created,
+        (Hint::Deleted | Hint::MovedAway, Hint::Attributes) => Hint::Written,
+        (_, new) => new,
+    }
+}
+
+/// The watcher's word is more exact than a scan's.
+fn latest(old: Noticed, new: Noticed) -> Noticed {
+    match (old, new) {
+        (Noticed::Watcher(_), Noticed::Scan) => old,
+        (_, new) => new,
+    }
+}

@@ -1,0 +1,123 @@
+//! The algebra of records: dotted version vector sets with values compared by content.
+//!
+//! Merging is a join and makes no decision, so it cannot be wrong; who keeps a name is the later,
+//! local and pure [`winner`]. Source: Preguiça, Baquero, Almeida et al., "Dotted version vectors"
+//! (2010); the variant with visibility by content and conflicts resolved by the node that holds
+//! the losing bytes is checked by the model run in `tests/sim`.
+//!
+//! **Invariant:** [`merge`] is commutative, associative and idempotent; a local event removes only
+//! the content that its author could see.
+//! **May not:** touch disk, network, clock, randomness or logs.
+
+use recsync_proto::{Content, Dot, Record, Register, Value};
+
+/// Returns the join of two records: every value that neither side knows to be superseded.
+pub fn merge(one: &Record, other: &Record) -> Record {
+    let mut merged = Record { context: one.context.clone(), ..Record::default() };
+    merged.context.join(&other.context);
+    for value in &one.values {
+        let twin = other.values.iter().find(|twin| twin.dot == value.dot);
+        if twin.is_some() || !other.context.contains(value.dot) {
+            let mut value = value.clone();
+            if let Some(twin) = twin {
+                value.mtime_ns.join(&twin.mtime_ns);
+            }
+            merged.values.push(value);
+        }
+    }
+    for value in &other.values {
+        if !one.context.contains(value.dot) {
+            merged.values.push(value.clone());
+        }
+    }
+    merged.values.sort_by_key(|value| value.dot);
+    merged.mode = match (one.mode.clone(), &other.mode) {
+        (Some(mut mode), Some(twin)) => {
+            mode.join(twin);
+            Some(mode)
+        }
+        (Some(mode), None) => Some(mode),
+        (None, mode) => mode.clone(),
+    };
+    merged
+}
+
+/// Notes a local write: `value` takes the place of the content its author saw (`seen`).
+pub fn write(record: &mut Record, seen: Option<&Content>, value: Value) {
+    record.values.retain(|old| Some(&old.content) != seen);
+    record.context.insert(value.dot);
+    record.values.push(value);
+    record.values.sort_by_key(|value| value.dot);
+}
+
+/// Notes a local delete of the content its author saw.
+pub fn delete(record: &mut Record, seen: &Content, dot: Dot) {
+    record.context.insert(dot);
+    drop_content(record, seen);
+}
+
+/// Drops a content whose bytes live on under another name (a conflict copy): its values go, their
+/// dots stay known.
+pub fn drop_content(record: &mut Record, content: &Content) {
+    record.values.retain(|value| value.content != *content);
+}
+
+/// Who keeps the name, and with which metadata.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Winner {
+    /// What the name is to hold.
+    pub content: Content,
+    /// Its modification time, nanoseconds since 1970; none for an implied directory.
+    pub mtime_ns: Option<i64>,
+    /// Its permission bits, if anyone told them.
+    pub mode: Option<u32>,
+}
+
+/// Returns what the name is to hold: a directory if one is wanted or implied by something live
+/// below it, else the file with the greatest stamp, else the symbolic link with the greatest.
+pub fn winner(record: &Record, live_below: bool) -> Option<Winner> {
+    let rank = |value: &Value| match value.content {
+        Content::Dir => 2,
+        Content::File { .. } => 1,
+        Content::Symlink { .. } => 0,
+    };
+    let best = record
+        .values
+        .iter()
+        .max_by(|a, b| (rank(a), &a.stamp, a.dot).cmp(&(rank(b), &b.stamp, b.dot)));
+    let mode = record.mode.as_ref().map(|mode| mode.value);
+    match best {
+        Some(value) if value.content.is_dir() || !live_below => Some(Winner {
+            content: value.content.clone(),
+            mtime_ns: Some(latest_mtime(record, &value.content)),
+            mode,
+        }),
+        _ if live_below => Some(Winner { content: Content::Dir, mtime_ns: None, mode: None }),
+        _ => None,
+    }
+}
+
+/// Returns the mtime last set on any value with this content.
+fn latest_mtime(record: &Record, content: &Content) -> i64 {
+    let mut twins = record.values.iter().filter(|value| value.content == *content);
+    let first = twins.next().expect("the winner is one of the values").mtime_ns.clone();
+    let latest = twins.fold(first, |mut latest: Register<i64>, twin| {
+        latest.join(&twin.mtime_ns);
+        latest
+    });
+    latest.value
+}
+
+/// True if the record still holds this content as one of its values.
+pub fn holds(record: &Record, content: &Content) -> bool {
+    record.values.iter().any(|value| value.content == *content)
+}
+
+/// Returns the value that names a losing content's conflict copy: the same on all nodes.
+pub fn loser<'a>(record: &'a Record, content: &Content) -> Option<&'a Value> {
+    record
+        .values
+        .iter()
+        .filter(|value| value.content == *content)
+        .max_by(|a, b| (&a.stamp, a.dot).cmp(&(&b.stamp, b.dot)))
+}
