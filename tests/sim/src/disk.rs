@@ -110,6 +110,7 @@ impl<M: Meanwhile> Disk<M> {
     /// Ends the process that runs on this disk; its handles are closed.
     pub fn kill(&mut self) {
         self.boot += 1;
+        self.fs.unwatch_all();
     }
 
     /// Cuts the machine's power: the process and the users' handles are gone, and with them what

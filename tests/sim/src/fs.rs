@@ -56,6 +56,8 @@ struct Object {
     linked: bool,
     handles: u32,
     writers: u32,
+    /// A user made it or wrote to it last.
+    by_user: bool,
 }
 
 /// What changed, as the kernel tells a watcher of the directory.
@@ -109,6 +111,8 @@ pub struct Fs {
     pub wall_ns: i64,
     /// The tick of timestamps in nanoseconds.
     pub tick_ns: i64,
+    /// True while a user acts; what is made or written then is the user's.
+    pub user_acts: bool,
     objects: BTreeMap<Id, Object>,
     next_id: u64,
     inos: BTreeSet<u64>,
@@ -124,6 +128,7 @@ impl Fs {
         let mut fs = Fs {
             wall_ns,
             tick_ns,
+            user_acts: false,
             objects: BTreeMap::new(),
             next_id: 0,
             inos: BTreeSet::new(),
@@ -179,6 +184,11 @@ impl Fs {
     /// Returns how many handles are open for writing.
     pub fn writers(&self, id: Id) -> u32 {
         self.object(id).writers
+    }
+
+    /// True if a user made the object or wrote to it last.
+    pub fn is_users(&self, id: Id) -> bool {
+        self.object(id).by_user
     }
 
     /// Returns an object's directory and name, if it has one.
@@ -262,9 +272,10 @@ impl Fs {
     }
 
     fn change_bytes(&mut self, id: Id, change: impl FnOnce(&mut Vec<u8>)) -> Result<(), TreeError> {
-        let now = self.stamp();
+        let (now, by_user) = (self.stamp(), self.user_acts);
         let object = self.object_mut(id);
         let Body::File(bytes) = &mut object.body else { return Err(TreeError::WrongKind) };
+        object.by_user = by_user;
         change(Arc::make_mut(bytes));
         object.attributes.mtime_ns = now;
         object.attributes.ctime_ns = now;
@@ -531,6 +542,17 @@ impl Fs {
         self.watched.insert(dir);
     }
 
+    /// Watches nothing any more and forgets what was noticed.
+    pub fn unwatch_all(&mut self) {
+        self.watched.clear();
+        self.notices.clear();
+    }
+
+    /// True if something was noticed since the last [`Fs::take_notices`].
+    pub fn has_notices(&self) -> bool {
+        !self.notices.is_empty()
+    }
+
     /// Takes what was noticed since the last call, oldest first.
     pub fn take_notices(&mut self) -> Vec<Notice> {
         std::mem::take(&mut self.notices)
@@ -569,6 +591,7 @@ impl Fs {
                 linked: false,
                 handles: 0,
                 writers: 0,
+                by_user: self.user_acts,
             },
         );
         id
