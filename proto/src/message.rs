@@ -208,6 +208,9 @@ pub struct Open {
     /// The receiver's epoch and head as the sender last saw them: if the receiver's are behind,
     /// its index was rolled back.
     pub seen: Option<(Epoch, Seq)>,
+    /// True if the receiver is to answer with its own `Open`: sent when a link comes up, and when
+    /// a share is started again on a link that is up.
+    pub ask: bool,
 }
 
 /// One record of the sender's log.

@@ -92,8 +92,6 @@ pub enum Input {
     },
     /// A full scan of the share ended without an unreadable directory.
     Scanned,
-    /// The root was checked: fit to be touched, or why not.
-    Root(Option<RootError>),
     /// The operator lets go what the mass-delete guard holds (true) or undoes it (false).
     Decide {
         /// True to let the deletes go.

@@ -117,7 +117,7 @@ impl Engine {
             return Ok(());
         }
         let unseen = self.settle.contains(path) || self.looking.contains_key(path);
-        if self.root.is_some() || self.locked.contains(path) || unseen {
+        if self.locked.contains(path) || unseen {
             return Ok(());
         }
         if let Some(&Retry { due, .. }) = self.retries.get(path)
@@ -389,6 +389,8 @@ impl Engine {
             let retry = self.backoff(cx, path);
             let why = "no connected peer has its bytes now".to_owned();
             cx.event(Event::Trouble { path: path.clone(), why, retry, kind: "source" });
+            // The peer may tell of a newer state only once it has heard of this one.
+            self.settle_owed(path, AckState::Held);
             return Ok(());
         }
         let entry = cx.entry(path)?;
@@ -425,7 +427,6 @@ impl Engine {
             && old.record.is_tombstone()
             && at_rest(self, from)
             && at_rest(self, to)
-            && self.root.is_none()
             && !self.blocked_above(cx, to)?;
         if !fits {
             return Ok(false);
@@ -648,7 +649,7 @@ impl Engine {
         self.owed.entry(path.clone()).or_default().push(owed);
     }
 
-    fn settle_owed(&mut self, path: &SharePath, state: AckState) {
+    pub(super) fn settle_owed(&mut self, path: &SharePath, state: AckState) {
         if state == AckState::Held && self.owed.len() < RETRIES_MAX {
             // The promise stays open: `Durable` follows when the path is installed.
             for owed in self.owed.get(path).cloned().unwrap_or_default() {
@@ -718,7 +719,7 @@ impl Engine {
     }
 
     fn has_room(&self) -> bool {
-        self.root.is_none() && self.ops.len() < OPS_MAX / 2 && self.fetching.len() < FETCHES_MAX
+        self.ops.len() < OPS_MAX / 2 && self.fetching.len() < FETCHES_MAX
     }
 
     pub(super) fn sweep(&mut self, cx: &mut Cx<'_>) -> Result<(), IndexError> {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use recsync_proto::message::AckState;
 use recsync_proto::{Content, Register, SharePath, Stamp, Value};
 
 use super::absorb::{Local, absorb};
@@ -10,7 +11,7 @@ use super::guard::Verdict;
 use super::settle::Dirt;
 use super::{Cx, Engine, LOOKS_MAX, MOVE_WAIT, RECENT_MAX, version};
 use crate::index::{Entry, IndexError, Installed};
-use crate::tree::{Fingerprint, RootError};
+use crate::tree::Fingerprint;
 
 /// First and last time between two looks at a file that someone writes: only the close tells,
 /// these looks are for the case that the close was lost.
@@ -46,11 +47,10 @@ impl Engine {
 
     /// Starts looks at what is due.
     pub(super) fn start_looks(&mut self, cx: &mut Cx<'_>) -> Result<(), IndexError> {
-        while self.root.is_none() && self.looking.len() < LOOKS_MAX {
+        while self.looking.len() < LOOKS_MAX {
             let (locked, looking) = (&self.locked, &self.looking);
-            let due = self.settle.take_due(cx.now.mono, |path| {
-                !locked.contains(path) && !looking.contains_key(path)
-            });
+            let ready = |path: &SharePath| !locked.contains(path) && !looking.contains_key(path);
+            let due = self.settle.take_due(cx.now.mono, ready);
             let Some((path, dirt)) = due else { break };
             let installed = cx.entry(&path)?.installed;
             cx.effects.push(Effect::Look { path: path.clone(), installed, hint: dirt.hint });
@@ -77,6 +77,8 @@ impl Engine {
                 let wait = (BUSY_MIN * 2u32.pow(dirt.busy.min(5))).min(BUSY_MAX);
                 let dirt = Dirt { busy: dirt.busy + 1, ..dirt };
                 self.settle.put_back(path.clone(), dirt, now + wait);
+                // What a peer wants here waits for the writer, perhaps for an hour.
+                self.settle_owed(path, AckState::Held);
             }
             Look::Unstable => {
                 let wait = self.settings.settle.max(UNSTABLE_WAIT);
@@ -379,29 +381,13 @@ impl Engine {
     pub(super) fn end_scan(&mut self) {
         let Some(ended) = self.scan_ended else { return };
         let last_due = ended + self.settings.settle + MOVE_WAIT;
-        let absorbed = self.settle.next_due().is_none_or(|due| due > last_due);
+        let absorbed = self.settle.next_due(|_| true).is_none_or(|due| due > last_due);
         if absorbed && self.looking.is_empty() && self.renames.is_empty() {
             self.scan_ended = None;
             self.adopting = false;
             self.restoring = false;
             self.local_guard.watch_again_after_release();
         }
-    }
-
-    pub(super) fn root_checked(&mut self, cx: &mut Cx<'_>, root: Option<RootError>) {
-        match (&self.root, &root) {
-            (None, Some(error)) => {
-                cx.event(Event::Guard(GuardEvent::RootLost(error.clone())));
-            }
-            (Some(_), None) => {
-                cx.event(Event::Guard(GuardEvent::RootBack));
-                // Whatever happened meanwhile was not seen.
-                cx.effects.push(Effect::Scan(SharePath::root()));
-                self.start_sweep();
-            }
-            (None, None) | (Some(_), Some(_)) => {}
-        }
-        self.root = root;
     }
 
     /// The operator lets the held deletes go, or has the files put back.

@@ -36,7 +36,6 @@ use std::time::Duration;
 use recsync_proto::{Dot, Epoch, Hash, NodeName, Record, Seq, SharePath, Stamp};
 
 use crate::index::{Entry, Index, IndexError, Write};
-use crate::tree::RootError;
 
 pub use effect::{
     Action, Announce, AppliedKind, Done, Effect, Event, GuardEvent, Hint, Input, Look, Noticed,
@@ -93,7 +92,6 @@ pub struct Engine {
     /// Until the first full scan of a fresh index, a file's own mtime orders its first version:
     /// who was written later keeps the name, not who was indexed later.
     adopting: bool,
-    root: Option<RootError>,
     settle: Settle,
     looking: BTreeMap<SharePath, Dirt>,
     /// A new name found with the inode of an old one waits for the look at the old name.
@@ -173,7 +171,6 @@ impl Engine {
             hlc_stored: hlc,
             next_op: first_op,
             adopting: fresh,
-            root: None,
             settle: Settle::default(),
             looking: BTreeMap::new(),
             renames: BTreeMap::new(),
@@ -223,7 +220,6 @@ impl Engine {
             Input::PeerDown(peer) => self.peer_down(&peer),
             Input::Message { peer, lane: _, message } => self.message(&mut cx, &peer, message)?,
             Input::Scanned => self.scanned(&cx),
-            Input::Root(root) => self.root_checked(&mut cx, root),
             Input::Decide { confirm } => self.decide(&mut cx, confirm)?,
             Input::Tick => {}
         }
@@ -254,11 +250,10 @@ impl Engine {
 
     /// Returns the monotonic time at which [`Input::Tick`] is wanted, if nothing else comes.
     pub fn next_due(&self) -> Option<Duration> {
-        let settle = if self.root.is_some() || self.looking.len() >= LOOKS_MAX {
-            None
-        } else {
-            self.settle.next_due()
-        };
+        let ready =
+            |path: &SharePath| !self.locked.contains(path) && !self.looking.contains_key(path);
+        let room = self.looking.len() < LOOKS_MAX;
+        let settle = if room { self.settle.next_due(ready) } else { None };
         let retry = self.retry_due.first().map(|(due, _)| *due);
         [settle, retry, Some(self.tidy_due)].into_iter().flatten().min()
     }

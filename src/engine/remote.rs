@@ -45,6 +45,8 @@ impl Peer {
 struct Link {
     /// The peer's `Open` has come: its cursor is known.
     opened: bool,
+    /// The peer has answered our `Open`: what is sent on any lane from now on counts there.
+    confirmed: bool,
     bulk: Bulk,
     live_next: Seq,
     flights: BTreeMap<Seq, Flight>,
@@ -99,6 +101,7 @@ impl Link {
         let bulk = Bulk { next: Seq::ZERO, until: Seq::ZERO, told: false, inline: false };
         Link {
             opened: false,
+            confirmed: false,
             bulk,
             live_next: Seq::ZERO,
             flights: BTreeMap::new(),
@@ -134,7 +137,13 @@ impl Engine {
     pub(super) fn peer_up(&mut self, cx: &mut Cx<'_>, name: &NodeName) {
         let Some(peer) = self.peers.get_mut(name) else { return };
         peer.link = Some(Link::new());
-        let open = Open { epoch: self.epoch, head: self.head, seen: peer.cursor.seen };
+        self.open(cx, name, true);
+    }
+
+    /// Tells where our log stands; `ask` wants the peer to tell the same.
+    fn open(&self, cx: &mut Cx<'_>, name: &NodeName, ask: bool) {
+        let seen = self.peers.get(name).and_then(|peer| peer.cursor.seen);
+        let open = Open { epoch: self.epoch, head: self.head, seen, ask };
         cx.effects.push(Effect::Send {
             peer: name.clone(),
             lane: Lane::Live,
@@ -201,6 +210,11 @@ impl Engine {
         }
         let head = self.head;
         let Some(peer) = self.peers.get_mut(name) else { return Ok(()) };
+        if let Some(link) = peer.link.as_mut().filter(|link| link.opened && !open.ask) {
+            link.confirmed = true;
+            return Ok(());
+        }
+        let again = peer.link.as_ref().is_some_and(|link| link.opened);
         match peer.cursor.seen {
             Some((epoch, seen)) if epoch == open.epoch && open.head < seen => {
                 let why = format!(
@@ -221,11 +235,22 @@ impl Engine {
         peer.cursor.seen = Some((open.epoch, open.head));
         cx.index.write(&Write::Peer(name.clone(), peer.cursor.clone()))?;
         let acked = peer.cursor.acked;
-        let link = peer.link.get_or_insert_with(Link::new);
+        // A share that was restarted at the peer opens again on the same link: what was under
+        // way to it is lost, and begins anew.
+        let mut link = Link::new();
         link.opened = true;
+        link.confirmed = !open.ask;
         link.bulk =
             Bulk { next: acked.next(), until: head, told: false, inline: acked > Seq::ZERO };
         link.live_next = head.next();
+        peer.link = Some(link);
+        if open.ask {
+            if again {
+                self.open(cx, name, true);
+            }
+            self.open(cx, name, false);
+        }
+        self.forget_owed(name);
         self.start_sweep();
         Ok(())
     }
@@ -342,7 +367,7 @@ impl Engine {
         name: &NodeName,
         peer: &mut Peer,
     ) -> Result<(), IndexError> {
-        let Some(link) = peer.link.as_mut().filter(|link| link.opened) else { return Ok(()) };
+        let Some(link) = peer.link.as_mut().filter(|link| link.confirmed) else { return Ok(()) };
         if !link.acks.is_empty() {
             let message = ShareMessage::Acks(std::mem::take(&mut link.acks));
             cx.effects.push(Effect::Send { peer: name.clone(), lane: Lane::Live, message });

@@ -53,13 +53,6 @@ impl Settle {
         }
     }
 
-    /// Makes a dirty path due now.
-    pub fn hurry(&mut self, path: &SharePath, now: Duration) {
-        if let Some(&(dirt, _)) = self.paths.get(path) {
-            self.put(path.clone(), dirt, now);
-        }
-    }
-
     fn put(&mut self, path: SharePath, dirt: Dirt, due: Duration) {
         if let Some((_, old)) = self.paths.insert(path.clone(), (dirt, due)) {
             self.due.remove(&(old, path.clone()));
@@ -81,9 +74,9 @@ impl Settle {
         Some((path, dirt))
     }
 
-    /// Returns when the next path comes due.
-    pub fn next_due(&self) -> Option<Duration> {
-        self.due.first().map(|(due, _)| *due)
+    /// Returns when the next path comes due, of those that are `ready`.
+    pub fn next_due(&self, mut ready: impl FnMut(&SharePath) -> bool) -> Option<Duration> {
+        self.due.iter().find(|(_, path)| ready(path)).map(|(due, _)| *due)
     }
 
     /// True if the path is dirty.
