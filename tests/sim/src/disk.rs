@@ -257,17 +257,13 @@ fn stopped() -> TreeError {
 
 /// Returns the components of a place below the root.
 fn components(place: &Place) -> Vec<&[u8]> {
-    let parts = |bytes| {
-        <[u8]>::split(bytes, |&byte: &u8| byte == b'/').filter(|part: &&[u8]| !part.is_empty())
+    let (dirs, path): ([&[u8]; 3], &[u8]) = match place {
+        Place::Share(path) => ([b"", b"", b""], path.as_bytes()),
+        Place::Temp(name) => ([RECSYNC, TMP, b""], name.as_bytes()),
+        Place::Trash { day, path } => ([RECSYNC, TRASH, day.as_bytes()], path.as_bytes()),
     };
-    match place {
-        Place::Share(path) => parts(path.as_bytes()).collect(),
-        Place::Temp(name) => vec![RECSYNC, TMP, name.as_bytes()],
-        Place::Trash { day, path } => {
-            let day = day.as_bytes();
-            [RECSYNC, TRASH, day].into_iter().chain(parts(path.as_bytes())).collect()
-        }
-    }
+    let names = path.split(|&byte| byte == b'/');
+    dirs.into_iter().chain(names).filter(|name| !name.is_empty()).collect()
 }
 
 fn find(fs: &Fs, place: &Place) -> Result<Id, TreeError> {
@@ -277,10 +273,27 @@ fn find(fs: &Fs, place: &Place) -> Result<Id, TreeError> {
 /// Returns the directory and name of a place.
 fn find_parent(fs: &Fs, place: &Place) -> Result<(Id, Vec<u8>), TreeError> {
     let components = components(place);
-    let (name, dirs) = components.split_last().ok_or(TreeError::Exists)?;
+    let (name, dirs) = match (place, components.split_last()) {
+        // The three directories at the top have no name of their own to act on.
+        (_, None) | (Place::Temp(_) | Place::Trash { .. }, Some((_, [_]))) => {
+            return Err(TreeError::Denied);
+        }
+        (_, Some(split)) => split,
+    };
     let dir = fs.resolve(dirs)?;
     fs.names(dir)?;
     Ok((dir, name.to_vec()))
+}
+
+/// Makes the directories above a place in the trash.
+fn make_parents(fs: &mut Fs, place: &Place) -> Result<(), TreeError> {
+    let components = components(place);
+    let Some((_, dirs)) = components.split_last() else { return Ok(()) };
+    dirs.iter().try_fold(ROOT, |dir, name| match fs.lookup(dir, name) {
+        Err(TreeError::NotFound) => fs.make_dir(dir, name, 0o700),
+        found => found,
+    })?;
+    Ok(())
 }
 
 impl<M: Meanwhile> Tree for SimTree<M> {
@@ -456,6 +469,10 @@ impl<M: Meanwhile> Tree for SimTree<M> {
 
     fn rename(&self, from: &Place, to: &Place) -> Result<(), TreeError> {
         let mut disk = self.enter("rename", CallKind::Change, Some(to))?;
+        find(&disk.fs, from)?;
+        if let Place::Trash { .. } = to {
+            make_parents(&mut disk.fs, to)?;
+        }
         let (from_dir, from_name) = find_parent(&disk.fs, from)?;
         let (to_dir, to_name) = find_parent(&disk.fs, to)?;
         disk.fs.rename((from_dir, &from_name), (to_dir, &to_name), RenameHow::NoReplace)?;

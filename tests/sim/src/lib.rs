@@ -9,4 +9,9 @@
 
 pub mod disk;
 pub mod fs;
+pub mod machine;
+pub mod oracle;
 pub mod rng;
+pub mod story;
+pub mod user;
+pub mod watcher;

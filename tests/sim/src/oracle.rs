@@ -167,7 +167,10 @@ impl Oracle {
             if let SeenBody::File(digest, len) = seen.what {
                 kept.insert(digest);
                 if !self.closed.contains(&digest) {
-                    self.wrong(format!("torn: {} holds {len} bytes that no user ever closed", shown(path)));
+                    self.wrong(format!(
+                        "torn: {} holds {len} bytes that no user ever closed",
+                        shown(path)
+                    ));
                 }
             }
         }
@@ -176,7 +179,10 @@ impl Oracle {
             let here = matches!(tree.get(path), Some(Seen { what: SeenBody::File(found, _), .. }) if found == digest);
             if instance.destroyed {
                 if here && instance.puts == 1 && !instance.revived {
-                    wrongs.push(format!("resurrected: {} {digest:?} was removed by a user who saw it", shown(path)));
+                    wrongs.push(format!(
+                        "resurrected: {} {digest:?} was removed by a user who saw it",
+                        shown(path)
+                    ));
                 }
             } else if !kept.contains(digest) && (!instance.cut || self.shipped.contains(digest)) {
                 wrongs.push(format!("lost: {digest:?}, written at {}, is nowhere", shown(path)));
