@@ -161,7 +161,12 @@ fn check_announcement(announcement: &Announcement) -> Result<(), CodecError> {
     check_record(&announcement.record)
 }
 
-fn check_record(record: &Record) -> Result<(), CodecError> {
+/// Checks a record against the limits that a decoder enforces: one that fails can neither be sent
+/// nor read back from an index.
+///
+/// # Errors
+/// Names the limit that the record breaks.
+pub fn check_record(record: &Record) -> Result<(), CodecError> {
     limit(record.is_sound(), "a record whose values do not fit its context")?;
     limit(record.context.len() <= 256 && record.values.len() <= 256, "versions of one path")?;
     limit(record.mode.as_ref().is_none_or(|mode| mode.value <= 0o7777), "permission bits")?;

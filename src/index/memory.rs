@@ -1,4 +1,455 @@
-//! In-memory twin.
-/// Memory.
-#[derive(Debug)]
-pub struct Memory;
+//! The in-memory twin of the durable index, for tests and the simulator: plain maps, and an undo
+//! log in place of a write-ahead log.
+//!
+//! **Invariant:** every answer is the one that [`super::Store`] gives after the same calls.
+//! **May not:** do input or output.
+#![forbid(unsafe_code)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+
+use recsync_proto::{Content, Epoch, Hash, NodeName, Seq, SharePath};
+
+use super::{
+    Backlog, Entry, Index, IndexError, IndexRead, Intent, Logged, PeerCursor, Write, rules,
+};
+
+/// An index in memory. "Durable" is what [`Memory::crash`] leaves: the state at the last commit.
+#[derive(Debug, Clone)]
+pub struct Memory {
+    epoch: Epoch,
+    root_id: Option<String>,
+    clean: bool,
+    head: Seq,
+    clock: u64,
+    entries: Entries,
+    intents: BTreeMap<u64, Intent>,
+    peers: BTreeMap<NodeName, PeerCursor>,
+    /// By position, then peer: whether it is held.
+    acks: BTreeMap<Seq, BTreeMap<NodeName, bool>>,
+    /// What takes back the writes since the last commit, the latest last.
+    undo: Vec<Undo>,
+}
+
+/// The value before a write.
+#[derive(Debug, Clone)]
+enum Undo {
+    Entry(SharePath, Option<Entry>),
+    Intent(u64, Option<Intent>),
+    Peer(NodeName, Option<PeerCursor>),
+    Ack(Seq, NodeName, Option<bool>),
+    Head(Seq),
+    Clock(u64),
+}
+
+impl Memory {
+    /// Returns an empty index.
+    pub fn new(epoch: Epoch) -> Self {
+        Memory {
+            epoch,
+            root_id: None,
+            clean: true,
+            head: Seq::ZERO,
+            clock: 0,
+            entries: Entries::default(),
+            intents: BTreeMap::new(),
+            peers: BTreeMap::new(),
+            acks: BTreeMap::new(),
+            undo: Vec::new(),
+        }
+    }
+
+    /// Drops everything written since the last commit, as a power cut does.
+    pub fn crash(&mut self) {
+        while let Some(undo) = self.undo.pop() {
+            match undo {
+                Undo::Entry(path, before) => drop(self.entries.replace(&path, before)),
+                Undo::Intent(id, before) => drop(put(&mut self.intents, id, before)),
+                Undo::Peer(peer, before) => drop(put(&mut self.peers, peer, before)),
+                Undo::Ack(seq, peer, before) => drop(self.put_ack(seq, &peer, before)),
+                Undo::Head(before) => self.head = before,
+                Undo::Clock(before) => self.clock = before,
+            }
+        }
+    }
+
+    /// Returns the id of the share's root as last set.
+    ///
+    /// # Errors
+    /// None; as the durable index has it.
+    pub fn root_id(&self) -> Result<Option<String>, IndexError> {
+        Ok(self.root_id.clone())
+    }
+
+    /// Stores the id of the share's root, durably, together with what was written before.
+    ///
+    /// # Errors
+    /// None; as the durable index has it.
+    pub fn set_root_id(&mut self, id: &str) -> Result<(), IndexError> {
+        self.root_id = Some(id.to_owned());
+        self.commit()
+    }
+
+    /// Notes, durably, that a run began, and tells whether the one before ended properly.
+    ///
+    /// # Errors
+    /// None; as the durable index has it.
+    pub fn begin_run(&mut self) -> Result<bool, IndexError> {
+        let clean = std::mem::replace(&mut self.clean, false);
+        self.commit()?;
+        Ok(clean)
+    }
+
+    /// Notes, durably, that the run ended properly.
+    ///
+    /// # Errors
+    /// None; as the durable index has it.
+    pub fn end_run(&mut self) -> Result<(), IndexError> {
+        self.clean = true;
+        self.commit()
+    }
+
+    /// Gives a rolled-back or cloned index another epoch, durably: contents and head stay, every
+    /// peer's cursor goes back to zero.
+    ///
+    /// # Errors
+    /// None; as the durable index has it.
+    pub fn renew_epoch(&mut self, epoch: Epoch) -> Result<(), IndexError> {
+        self.epoch = epoch;
+        self.acks.clear();
+        for cursor in self.peers.values_mut() {
+            cursor.acked = Seq::ZERO;
+        }
+        self.commit()
+    }
+
+    fn put_entry(&mut self, path: &SharePath, entry: &Entry) -> Result<(), String> {
+        rules::check_entry(path, entry)?;
+        if self.entries.log.get(&entry.seq).is_some_and(|owner| owner != path) {
+            return Err(rules::position_taken(entry.seq, path));
+        }
+        let after = (!rules::says_nothing(entry)).then(|| entry.clone());
+        let seq_after = after.as_ref().map_or(Seq::ZERO, |after| after.seq);
+        let before = self.entries.replace(path, after);
+        let seq_before = before.as_ref().map_or(Seq::ZERO, |before| before.seq);
+        self.undo.push(Undo::Entry(path.clone(), before));
+        if seq_before != seq_after {
+            for (peer, held) in self.acks.remove(&seq_before).unwrap_or_default() {
+                self.undo.push(Undo::Ack(seq_before, peer, Some(held)));
+            }
+        }
+        if entry.seq > self.head {
+            self.undo.push(Undo::Head(self.head));
+            self.head = entry.seq;
+        }
+        Ok(())
+    }
+
+    fn put_cursor(&mut self, peer: &NodeName, cursor: &PeerCursor) -> Result<(), String> {
+        rules::check_position(cursor.acked)?;
+        let before = self.peers.insert(peer.clone(), cursor.clone());
+        self.undo.push(Undo::Peer(peer.clone(), before));
+        let everything = cursor.acked == Seq::ZERO;
+        let last = if everything { Seq(u64::MAX) } else { cursor.acked };
+        let forgotten: Vec<Seq> = (self.acks.range(..=last))
+            .filter(|(_, by)| by.get(peer).is_some_and(|&held| everything || !held))
+            .map(|(&seq, _)| seq)
+            .collect();
+        for seq in forgotten {
+            self.set_ack(seq, peer, None);
+        }
+        Ok(())
+    }
+
+    fn note_ack(&mut self, peer: &NodeName, seq: Seq, held: bool) -> Result<(), String> {
+        rules::check_position(seq)?;
+        let told = self.entries.log.contains_key(&seq);
+        let passed = seq <= self.cursor(peer).acked;
+        self.set_ack(seq, peer, (told && (held || !passed)).then_some(held));
+        Ok(())
+    }
+
+    fn set_ack(&mut self, seq: Seq, peer: &NodeName, held: Option<bool>) {
+        let before = self.put_ack(seq, peer, held);
+        self.undo.push(Undo::Ack(seq, peer.clone(), before));
+    }
+
+    fn put_ack(&mut self, seq: Seq, peer: &NodeName, held: Option<bool>) -> Option<bool> {
+        let by = self.acks.entry(seq).or_default();
+        let before = put(by, peer.clone(), held);
+        if by.is_empty() {
+            self.acks.remove(&seq);
+        }
+        before
+    }
+
+    fn cursor(&self, peer: &NodeName) -> PeerCursor {
+        self.peers.get(peer).cloned().unwrap_or_default()
+    }
+
+    fn ack(&self, peer: &NodeName, seq: Seq) -> Option<bool> {
+        self.acks.get(&seq)?.get(peer).copied()
+    }
+
+    /// Returns what the peer lacks of the log after a position, ascending.
+    fn lacked(&self, peer: &NodeName, after: Seq) -> impl Iterator<Item = (Seq, &Entry)> {
+        self.entries
+            .log
+            .range((Bound::Excluded(after), Bound::Unbounded))
+            .map(|(&seq, path)| (seq, self.entries.at(path)))
+            .filter(move |(seq, entry)| {
+                entry.via.as_ref() != Some(peer) && self.ack(peer, *seq).is_none()
+            })
+    }
+}
+
+impl IndexRead for Memory {
+    fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    fn head(&self) -> Result<Seq, IndexError> {
+        Ok(self.head)
+    }
+
+    fn clock(&self) -> Result<u64, IndexError> {
+        Ok(self.clock)
+    }
+
+    fn entry(&self, path: &SharePath) -> Result<Option<Entry>, IndexError> {
+        Ok(self.entries.get(path).cloned())
+    }
+
+    fn children(
+        &self,
+        dir: &SharePath,
+        after: &[u8],
+        limit: usize,
+    ) -> Result<Vec<(SharePath, Entry)>, IndexError> {
+        let Some(names) = self.entries.dirs.get(dir.as_bytes()) else { return Ok(Vec::new()) };
+        let later = names.range::<[u8], _>((Bound::Excluded(after), Bound::Unbounded));
+        let child =
+            |name: &[u8]| dir.join(name).expect("it was taken from a path of this directory");
+        Ok(later.take(limit).map(|(name, entry)| (child(name), entry.clone())).collect())
+    }
+
+    fn has_live_below(&self, dir: &SharePath) -> Result<bool, IndexError> {
+        Ok(any_below(&self.entries.live, dir))
+    }
+
+    fn has_installed_below(&self, dir: &SharePath) -> Result<bool, IndexError> {
+        Ok(any_below(&self.entries.installed, dir))
+    }
+
+    fn installed_with(&self, hash: &Hash, limit: usize) -> Result<Vec<SharePath>, IndexError> {
+        let paths = self.entries.by_hash.range((*hash, SharePath::root())..);
+        let same = paths.take_while(|(found, _)| found == hash);
+        Ok(same.take(limit).map(|(_, path)| path.clone()).collect())
+    }
+
+    fn installed_inode(
+        &self,
+        fs: u64,
+        ino: u64,
+        limit: usize,
+    ) -> Result<Vec<SharePath>, IndexError> {
+        let paths = self.entries.by_inode.range((fs, ino, SharePath::root())..);
+        let same =
+            paths.take_while(|(found_fs, found_ino, _)| (*found_fs, *found_ino) == (fs, ino));
+        Ok(same.take(limit).map(|(_, _, path)| path.clone()).collect())
+    }
+
+    fn log(&self, from: Seq, until: Seq, limit: usize) -> Result<Vec<Logged>, IndexError> {
+        if from > until {
+            return Ok(Vec::new());
+        }
+        let log = self.entries.log.range(from..=until).take(limit);
+        Ok(log.map(|(_, path)| self.entries.logged(path)).collect())
+    }
+
+    fn at(&self, seq: Seq) -> Result<Option<SharePath>, IndexError> {
+        Ok(self.entries.log.get(&seq).cloned())
+    }
+
+    fn pending(&self, below: Seq, limit: usize) -> Result<Vec<Logged>, IndexError> {
+        let newest_first = self.entries.pending.range(..below).rev().take(limit);
+        Ok(newest_first.map(|seq| self.entries.logged(&self.entries.log[seq])).collect())
+    }
+
+    fn installed_files(&self) -> Result<(u64, u64), IndexError> {
+        Ok((self.entries.files, self.entries.bytes))
+    }
+
+    fn intents(&self) -> Result<Vec<Intent>, IndexError> {
+        Ok(self.intents.values().cloned().collect())
+    }
+
+    fn peer(&self, peer: &NodeName) -> Result<PeerCursor, IndexError> {
+        Ok(self.cursor(peer))
+    }
+
+    fn is_acked(&self, peer: &NodeName, seq: Seq) -> Result<bool, IndexError> {
+        Ok(seq > self.cursor(peer).acked && self.ack(peer, seq).is_some())
+    }
+
+    fn is_held(&self, peer: &NodeName, seq: Seq) -> Result<bool, IndexError> {
+        Ok(self.ack(peer, seq) == Some(true))
+    }
+
+    fn acked_through(&self, peer: &NodeName, acked: Seq) -> Result<Seq, IndexError> {
+        let first = self.lacked(peer, acked).next();
+        Ok(first.map_or(self.head, |(seq, _)| Seq(seq.0 - 1)))
+    }
+
+    fn backlog(&self, peer: &NodeName) -> Result<Backlog, IndexError> {
+        let mut backlog = Backlog::default();
+        for (_, entry) in self.lacked(peer, self.cursor(peer).acked) {
+            backlog.add(rules::winner_bytes(&entry.record), entry.changed_ns);
+        }
+        Ok(backlog)
+    }
+
+    fn tombstones(&self, through: Seq, limit: usize) -> Result<Vec<SharePath>, IndexError> {
+        let spent = self.entries.spent.range(..=through).take(limit);
+        Ok(spent.map(|seq| self.entries.log[seq].clone()).collect())
+    }
+}
+
+impl Index for Memory {
+    fn write(&mut self, write: &Write) -> Result<(), IndexError> {
+        let done = match write {
+            Write::Entry(path, entry) => self.put_entry(path, entry),
+            Write::Intent(intent) => {
+                let before = self.intents.insert(intent.id, intent.clone());
+                self.undo.push(Undo::Intent(intent.id, before));
+                Ok(())
+            }
+            Write::IntentDone(id) => {
+                let before = self.intents.remove(id);
+                self.undo.push(Undo::Intent(*id, before));
+                Ok(())
+            }
+            Write::Acked { peer, seq, held } => self.note_ack(peer, *seq, *held),
+            Write::Peer(peer, cursor) => self.put_cursor(peer, cursor),
+            Write::Clock(reading) => {
+                self.undo.push(Undo::Clock(self.clock));
+                self.clock = self.clock.max(*reading);
+                Ok(())
+            }
+        };
+        done.map_err(|why| {
+            self.crash();
+            IndexError::Other { path: "memory".to_owned(), why }
+        })
+    }
+
+    fn commit(&mut self) -> Result<(), IndexError> {
+        self.undo.clear();
+        Ok(())
+    }
+}
+
+/// The entries, and what is derived from them to find them again.
+#[derive(Debug, Clone, Default)]
+struct Entries {
+    /// By directory, then name.
+    dirs: BTreeMap<Vec<u8>, BTreeMap<Vec<u8>, Entry>>,
+    live: BTreeSet<SharePath>,
+    installed: BTreeSet<SharePath>,
+    by_hash: BTreeSet<(Hash, SharePath)>,
+    by_inode: BTreeSet<(u64, u64, SharePath)>,
+    log: BTreeMap<Seq, SharePath>,
+    pending: BTreeSet<Seq>,
+    spent: BTreeSet<Seq>,
+    files: u64,
+    /// Modulo 2^64, so that taking away undoes adding whatever the sizes are.
+    bytes: u64,
+}
+
+impl Entries {
+    fn get(&self, path: &SharePath) -> Option<&Entry> {
+        let (dir, name) = path.split();
+        self.dirs.get(dir)?.get(name)
+    }
+
+    /// Returns the entry of a path that one of the derived sets names.
+    fn at(&self, path: &SharePath) -> &Entry {
+        self.get(path).expect("derived sets name only paths that have an entry")
+    }
+
+    fn logged(&self, path: &SharePath) -> Logged {
+        Logged { path: path.clone(), entry: self.at(path).clone() }
+    }
+
+    /// Sets or removes a path's entry and returns the one before.
+    fn replace(&mut self, path: &SharePath, after: Option<Entry>) -> Option<Entry> {
+        let (dir, name) = path.split();
+        let before = self.dirs.get_mut(dir).and_then(|names| names.remove(name));
+        if let Some(before) = &before {
+            self.forget(path, before);
+        }
+        if let Some(after) = after {
+            self.derive(path, &after);
+            self.dirs.entry(dir.to_vec()).or_default().insert(name.to_vec(), after);
+        } else if self.dirs.get(dir).is_some_and(BTreeMap::is_empty) {
+            self.dirs.remove(dir);
+        }
+        before
+    }
+
+    fn derive(&mut self, path: &SharePath, entry: &Entry) {
+        if !entry.record.is_tombstone() {
+            self.live.insert(path.clone());
+        }
+        if let Some(installed) = &entry.installed {
+            self.installed.insert(path.clone());
+            let stat = &installed.fingerprint;
+            self.by_inode.insert((stat.fs, stat.ino, path.clone()));
+            if let Content::File { size, hash } = &installed.content {
+                self.by_hash.insert((*hash, path.clone()));
+                self.files += 1;
+                self.bytes = self.bytes.wrapping_add(*size);
+            }
+        }
+        if entry.seq > Seq::ZERO {
+            self.log.insert(entry.seq, path.clone());
+            if entry.pending {
+                self.pending.insert(entry.seq);
+            }
+            if rules::is_spent(entry) {
+                self.spent.insert(entry.seq);
+            }
+        }
+    }
+
+    fn forget(&mut self, path: &SharePath, entry: &Entry) {
+        self.live.remove(path);
+        self.installed.remove(path);
+        if let Some(installed) = &entry.installed {
+            let stat = &installed.fingerprint;
+            self.by_inode.remove(&(stat.fs, stat.ino, path.clone()));
+            if let Content::File { size, hash } = &installed.content {
+                self.by_hash.remove(&(*hash, path.clone()));
+                self.files -= 1;
+                self.bytes = self.bytes.wrapping_sub(*size);
+            }
+        }
+        self.log.remove(&entry.seq);
+        self.pending.remove(&entry.seq);
+        self.spent.remove(&entry.seq);
+    }
+}
+
+/// Sets or removes a key and returns the value before.
+fn put<K: Ord, V>(map: &mut BTreeMap<K, V>, key: K, value: Option<V>) -> Option<V> {
+    match value {
+        Some(value) => map.insert(key, value),
+        None => map.remove(&key),
+    }
+}
+
+/// True if a path of the set lies below the directory: a subtree is contiguous in path order.
+fn any_below(paths: &BTreeSet<SharePath>, dir: &SharePath) -> bool {
+    let after = (Bound::Excluded(dir), Bound::Unbounded);
+    paths.range::<SharePath, _>(after).next().is_some_and(|path| path.is_below(dir))
+}

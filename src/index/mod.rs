@@ -12,8 +12,12 @@
 //! **May not:** decide what to write.
 #![forbid(unsafe_code)]
 
+mod error;
 mod memory;
 mod migrate;
+mod reader;
+mod row;
+mod rules;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -24,7 +28,8 @@ use thiserror::Error;
 use crate::tree::Fingerprint;
 
 pub use memory::Memory;
-pub use store::{Reader, Store};
+pub use reader::Reader;
+pub use store::Store;
 
 /// Why the index did not answer or store.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -153,13 +158,19 @@ pub struct Backlog {
 /// One durable fact to store. The engine returns them as effects; nothing else writes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Write {
-    /// Replaces a path's entry; an entry that says nothing at all is removed.
+    /// Replaces a path's entry; one with an empty record and nothing installed is removed. The
+    /// acks of a log position that the path leaves are forgotten; `head` never falls.
+    ///
+    /// Refused: the root, a record over the codec's limits, a position beyond 2^62 or of another
+    /// path.
     Entry(SharePath, Entry),
     /// Notes a mutation before it happens.
     Intent(Intent),
     /// Forgets it.
     IntentDone(u64),
-    /// A peer acknowledged one position out of order. `held`: merged there, not installed.
+    /// A peer acknowledged one position out of order. `held`: merged there, not installed; this is
+    /// remembered below the cursor too, until an ack says otherwise. An ack for a position that
+    /// is nobody's (any more), or a plain one at or below the cursor, leaves nothing behind.
     Acked {
         /// Who.
         peer: NodeName,
@@ -168,10 +179,10 @@ pub enum Write {
         /// Merged but not installed.
         held: bool,
     },
-    /// Replaces a peer's cursor; acks out of order at or below `acked` are forgotten, all of
-    /// them if `acked` is zero.
+    /// Replaces a peer's cursor; acks out of order at or below `acked` are forgotten but for held
+    /// ones, all of them if `acked` is zero. Refused: an `acked` beyond 2^62.
     Peer(NodeName, PeerCursor),
-    /// The highest hybrid logical clock reading used.
+    /// A hybrid logical clock reading that was used; the highest is kept.
     Clock(u64),
 }
 
@@ -197,9 +208,10 @@ pub trait IndexRead {
     fn has_live_below(&self, dir: &SharePath) -> Result<bool, IndexError>;
     /// True if something is installed below `dir`.
     fn has_installed_below(&self, dir: &SharePath) -> Result<bool, IndexError>;
-    /// Returns paths where a file with these bytes is installed, at most `limit`.
+    /// Returns paths where a file with these bytes is installed, in no particular order, at most
+    /// `limit`.
     fn installed_with(&self, hash: &Hash, limit: usize) -> Result<Vec<SharePath>, IndexError>;
-    /// Returns paths whose installed object has this inode, at most `limit`.
+    /// Returns paths whose installed object has this inode, in no particular order, at most `limit`.
     fn installed_inode(
         &self,
         fs: u64,
@@ -220,19 +232,32 @@ pub trait IndexRead {
     fn peer(&self, peer: &NodeName) -> Result<PeerCursor, IndexError>;
     /// True if the peer acknowledged this position out of order (above its cursor), held or not.
     fn is_acked(&self, peer: &NodeName, seq: Seq) -> Result<bool, IndexError>;
+    /// True if the peer merged this position but keeps it from its tree, above its cursor or not.
+    fn is_held(&self, peer: &NodeName, seq: Seq) -> Result<bool, IndexError>;
     /// Returns how far the cursor may move: the position before the first one after `acked` that
     /// is neither acknowledged by the peer nor came from it; the head if there is none.
     fn acked_through(&self, peer: &NodeName, acked: Seq) -> Result<Seq, IndexError>;
     /// Returns what the peer lacks: positions after its cursor, neither acknowledged nor from it.
     fn backlog(&self, peer: &NodeName) -> Result<Backlog, IndexError>;
-    /// Returns tombstones at positions up to `through` with nothing installed, at most `limit`.
+    /// Returns tombstones at positions up to `through` with nothing installed, by position, at
+    /// most `limit`.
     fn tombstones(&self, through: Seq, limit: usize) -> Result<Vec<SharePath>, IndexError>;
 }
 
 /// An index that can be written: writes are visible to reads at once and durable at `commit`.
+///
+/// After an error of either call everything written since the last commit is gone, from reads
+/// too: what was decided on it (an engine's state in memory) must be dropped with it.
 pub trait Index: IndexRead {
     /// Stores a fact in the open transaction.
+    ///
+    /// # Errors
+    /// If the fact breaks a rule told at [`Write`], or the database fails.
     fn write(&mut self, write: &Write) -> Result<(), IndexError>;
-    /// Makes everything written since the last commit durable. After an error nothing of it is.
+    /// Makes everything written since the last commit durable.
+    ///
+    /// # Errors
+    /// If the database fails. A power cut right after such an error may still bring the whole of
+    /// the transaction back, never a part of it.
     fn commit(&mut self) -> Result<(), IndexError>;
 }

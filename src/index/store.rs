@@ -1,7 +1,435 @@
-//! SQLite.
-/// Store.
+//! The index in SQLite: one file for each share, one writer, any number of readers.
+//!
+//! **Invariant:** one process has the writer, by a lock on a file beside the database; what
+//! `commit` returned for survives a power cut (WAL, synchronous=FULL).
+//! **May not:** hold more of the index in memory than its page cache.
+#![forbid(unsafe_code)]
+
+use std::fs::{File, OpenOptions};
+use std::io::ErrorKind;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use recsync_proto::{Content, Epoch, Hash, NodeName, Seq, SharePath};
+use rusqlite::{Connection, OpenFlags, Params, params, params_from_iter};
+use rustix::fs::{FlockOperation, flock};
+
+use super::error::{from_sqlite, other};
+use super::reader::{Reader, connect, position};
+use super::{
+    Backlog, Entry, Index, IndexError, IndexRead, Intent, Logged, PeerCursor, Write, migrate, row,
+    rules,
+};
+
+/// Page cache of the writer, KiB.
+const WRITER_CACHE_KIB: i64 = 8 << 10;
+/// Pages of 4 KiB in the write-ahead log before it is moved into the database.
+const CHECKPOINT_PAGES: i64 = 1_000;
+/// What is left of a write-ahead log that a slow reader or a burst made longer, bytes.
+const WAL_LEN_KEPT: i64 = 16 << 20;
+
+/// The durable index of one share.
+///
+/// A transaction begins with the first write after a commit. Dropped without a commit, what was
+/// written since the last one is gone.
 #[derive(Debug)]
-pub struct Store;
-/// Reader.
-#[derive(Debug)]
-pub struct Reader;
+pub struct Store {
+    /// The reads over the writer's own connection: they see the open transaction.
+    pub(super) reads: Reader,
+    /// Keeps other processes out for as long as it is open. After the connection: dropped last.
+    _lock: File,
+}
+
+impl Store {
+    /// Opens the index at `path`, or makes one with the epoch that `fresh_epoch` mints.
+    ///
+    /// The directory must exist. Beside the database lie its `-wal` and `-shm` files and `.lock`.
+    ///
+    /// # Errors
+    /// `InUse` if a process, this one included, has it open; `Damaged` if the file is no index;
+    /// `Newer` if its schema is unknown here.
+    pub fn open(path: &Path, fresh_epoch: impl FnOnce() -> Epoch) -> Result<Self, IndexError> {
+        let lock = lock(path)?;
+        create(path)?;
+        let mut conn = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE, WRITER_CACHE_KIB)?;
+        // Before the first write: a file that is not ours is not touched.
+        migrate::version(&conn, path)?;
+        configure(&conn, path)?;
+        migrate::migrate(&mut conn, path, fresh_epoch)?;
+        Ok(Store { reads: Reader::over(conn, path)?, _lock: lock })
+    }
+
+    /// Opens a reader for another thread.
+    ///
+    /// # Errors
+    /// As [`Reader::open`].
+    pub fn reader(&self) -> Result<Reader, IndexError> {
+        Reader::open(&self.reads.path)
+    }
+
+    /// Returns the id of the share's root as last set.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub fn root_id(&self) -> Result<Option<String>, IndexError> {
+        self.reads.one("SELECT root_id FROM state", [], |row| row.get(0))
+    }
+
+    /// Stores the id of the share's root, durably, together with what was written before.
+    ///
+    /// # Errors
+    /// As [`Index::commit`].
+    pub fn set_root_id(&mut self, id: &str) -> Result<(), IndexError> {
+        self.transact(|store| store.run("UPDATE state SET root_id = ?1", [id]).map(drop))?;
+        self.commit()
+    }
+
+    /// Notes, durably, that a run began, and tells whether the one before ended properly.
+    ///
+    /// # Errors
+    /// As [`Index::commit`].
+    pub fn begin_run(&mut self) -> Result<bool, IndexError> {
+        let clean = self.reads.one("SELECT clean FROM state", [], |row| row.get(0))?;
+        self.transact(|store| store.run("UPDATE state SET clean = 0", []).map(drop))?;
+        self.commit()?;
+        Ok(clean)
+    }
+
+    /// Notes, durably, that the run ended properly.
+    ///
+    /// # Errors
+    /// As [`Index::commit`].
+    pub fn end_run(&mut self) -> Result<(), IndexError> {
+        self.transact(|store| store.run("UPDATE state SET clean = 1", []).map(drop))?;
+        self.commit()
+    }
+
+    /// Gives a rolled-back or cloned index another epoch, durably: contents and head stay, every
+    /// peer's cursor goes back to zero. Readers that are open keep telling the old epoch.
+    ///
+    /// # Errors
+    /// As [`Index::commit`].
+    pub fn renew_epoch(&mut self, epoch: Epoch) -> Result<(), IndexError> {
+        self.transact(|store| {
+            store.run("UPDATE state SET epoch = ?1", [epoch.0.cast_signed()])?;
+            store.run("UPDATE peers SET acked = 0", [])?;
+            store.run("DELETE FROM acks", []).map(drop)
+        })?;
+        self.commit()?;
+        self.reads.epoch = epoch;
+        Ok(())
+    }
+
+    /// Runs writes in the open transaction, beginning one if there is none; after an error there
+    /// is none.
+    fn transact(
+        &mut self,
+        writes: impl FnOnce(&Self) -> Result<(), IndexError>,
+    ) -> Result<(), IndexError> {
+        let begun = match self.reads.conn.is_autocommit() {
+            true => self.run("BEGIN IMMEDIATE", []).map(drop),
+            false => Ok(()),
+        };
+        let done = begun.and_then(|()| writes(self));
+        if done.is_err() {
+            self.roll_back();
+        }
+        done
+    }
+
+    fn roll_back(&self) {
+        // Some errors have ended the transaction already; a rollback that fails ends it too, when
+        // the connection next begins one or is closed.
+        if !self.reads.conn.is_autocommit() {
+            drop(self.run("ROLLBACK", []));
+        }
+    }
+
+    fn run(&self, sql: &str, params: impl Params) -> Result<usize, IndexError> {
+        let done = self.reads.conn.prepare_cached(sql).and_then(|mut it| it.execute(params));
+        done.map_err(|error| from_sqlite(&self.reads.path, error))
+    }
+
+    fn put_entry(&self, path: &SharePath, entry: &Entry) -> Result<(), IndexError> {
+        rules::check_entry(path, entry).map_err(|why| other(&self.reads.path, why))?;
+        let (dir, name) = path.split();
+        let before = self.reads.maybe(
+            "SELECT seq, content = 1, content_size FROM entries WHERE dir = ?1 AND name = ?2",
+            params![dir, name],
+            |row| {
+                let seq: Option<i64> = row.get(0)?;
+                let file: Option<bool> = row.get(1)?;
+                let size: Option<i64> = row.get(2)?;
+                let bytes = (file == Some(true)).then(|| size.unwrap_or(0).cast_unsigned());
+                Ok((Seq(seq.unwrap_or(0).cast_unsigned()), bytes))
+            },
+        )?;
+        let (seq_before, file_before) = before.unwrap_or_default();
+        let head = self.reads.head()?;
+        let moves = entry.seq != seq_before && entry.seq > Seq::ZERO;
+        if moves && entry.seq <= head && self.reads.at(entry.seq)?.is_some() {
+            return Err(other(&self.reads.path, rules::position_taken(entry.seq, path)));
+        }
+        let removed = rules::says_nothing(entry);
+        if removed {
+            self.run("DELETE FROM entries WHERE dir = ?1 AND name = ?2", params![dir, name])?;
+        } else {
+            let via = entry.via.as_ref().map(|peer| self.peer_row(peer)).transpose()?;
+            self.run(row::PUT_ENTRY, params_from_iter(row::entry_params(path, entry, via)))?;
+        }
+        if seq_before > Seq::ZERO && (removed || entry.seq != seq_before) {
+            self.run("DELETE FROM acks WHERE seq = ?1", [position(seq_before)])?;
+        }
+        if entry.seq > head {
+            self.run("UPDATE state SET head = ?1", [position(entry.seq)])?;
+        }
+        self.count_file(file_before, installed_file(entry))
+    }
+
+    /// Moves the counters from what a path held to what it holds: a file of so many bytes or none.
+    fn count_file(&self, before: Option<u64>, after: Option<u64>) -> Result<(), IndexError> {
+        if before == after {
+            return Ok(());
+        }
+        let (files, bytes) = self.reads.installed_files()?;
+        // Modulo 2^64, so that taking away undoes adding whatever the sizes are.
+        let files =
+            files.wrapping_sub(before.is_some().into()).wrapping_add(after.is_some().into());
+        let bytes = bytes.wrapping_sub(before.unwrap_or(0)).wrapping_add(after.unwrap_or(0));
+        self.run(
+            "UPDATE state SET installed_files = ?1, installed_bytes = ?2",
+            [files.cast_signed(), bytes.cast_signed()],
+        )
+        .map(drop)
+    }
+
+    fn note_ack(&self, peer: &NodeName, seq: Seq, held: bool) -> Result<(), IndexError> {
+        rules::check_position(seq).map_err(|why| other(&self.reads.path, why))?;
+        let id = self.peer_row(peer)?;
+        let told = self.reads.at(seq)?.is_some();
+        let passed = seq <= self.reads.peer(peer)?.acked;
+        if told && (held || !passed) {
+            let sql = "INSERT OR REPLACE INTO acks (seq, peer, held) VALUES (?1, ?2, ?3)";
+            self.run(sql, params![position(seq), id, held]).map(drop)
+        } else {
+            let sql = "DELETE FROM acks WHERE seq = ?1 AND peer = ?2";
+            self.run(sql, params![position(seq), id]).map(drop)
+        }
+    }
+
+    fn put_cursor(&self, peer: &NodeName, cursor: &PeerCursor) -> Result<(), IndexError> {
+        rules::check_position(cursor.acked).map_err(|why| other(&self.reads.path, why))?;
+        let id = self.peer_row(peer)?;
+        let before = position(self.reads.peer(peer)?.acked);
+        let acked = position(cursor.acked);
+        let (epoch, head) =
+            cursor.seen.map(|(epoch, head)| (epoch.0.cast_signed(), head.0.cast_signed())).unzip();
+        self.run(
+            "UPDATE peers SET epoch = ?2, head = ?3, acked = ?4 WHERE id = ?1",
+            params![id, epoch, head, acked],
+        )?;
+        if acked == 0 {
+            self.run("DELETE FROM acks WHERE peer = ?1", [id]).map(drop)
+        } else {
+            // At or below the cursor as it was there are only held ones.
+            let sql = "DELETE FROM acks
+                WHERE seq > ?2 AND seq <= ?3 AND peer = ?1 AND NOT held";
+            self.run(sql, [id, before, acked]).map(drop)
+        }
+    }
+
+    /// Returns the number of a peer's row, which is made if there is none.
+    fn peer_row(&self, peer: &NodeName) -> Result<i64, IndexError> {
+        let find = "SELECT id FROM peers WHERE name = ?1";
+        if let Some(id) = self.reads.maybe(find, [peer.as_str()], |row| row.get(0))? {
+            return Ok(id);
+        }
+        self.run("INSERT INTO peers (name) VALUES (?1)", [peer.as_str()])?;
+        Ok(self.reads.conn.last_insert_rowid())
+    }
+
+    fn raise_clock(&self, reading: u64) -> Result<(), IndexError> {
+        if reading <= self.reads.clock()? {
+            return Ok(());
+        }
+        self.run("UPDATE state SET clock = ?1", [reading.cast_signed()]).map(drop)
+    }
+}
+
+impl Index for Store {
+    fn write(&mut self, write: &Write) -> Result<(), IndexError> {
+        self.transact(|store| match write {
+            Write::Entry(path, entry) => store.put_entry(path, entry),
+            Write::Intent(intent) => {
+                store.run(row::PUT_INTENT, params_from_iter(row::intent_params(intent))).map(drop)
+            }
+            Write::IntentDone(id) => {
+                store.run("DELETE FROM intents WHERE id = ?1", [id.cast_signed()]).map(drop)
+            }
+            Write::Acked { peer, seq, held } => store.note_ack(peer, *seq, *held),
+            Write::Peer(peer, cursor) => store.put_cursor(peer, cursor),
+            Write::Clock(reading) => store.raise_clock(*reading),
+        })
+    }
+
+    fn commit(&mut self) -> Result<(), IndexError> {
+        if self.reads.conn.is_autocommit() {
+            return Ok(());
+        }
+        let done = self.run("COMMIT", []).map(drop);
+        if done.is_err() {
+            self.roll_back();
+        }
+        done
+    }
+}
+
+impl IndexRead for Store {
+    fn epoch(&self) -> Epoch {
+        self.reads.epoch()
+    }
+
+    fn head(&self) -> Result<Seq, IndexError> {
+        self.reads.head()
+    }
+
+    fn clock(&self) -> Result<u64, IndexError> {
+        self.reads.clock()
+    }
+
+    fn entry(&self, path: &SharePath) -> Result<Option<Entry>, IndexError> {
+        self.reads.entry(path)
+    }
+
+    fn children(
+        &self,
+        dir: &SharePath,
+        after: &[u8],
+        limit: usize,
+    ) -> Result<Vec<(SharePath, Entry)>, IndexError> {
+        self.reads.children(dir, after, limit)
+    }
+
+    fn has_live_below(&self, dir: &SharePath) -> Result<bool, IndexError> {
+        self.reads.has_live_below(dir)
+    }
+
+    fn has_installed_below(&self, dir: &SharePath) -> Result<bool, IndexError> {
+        self.reads.has_installed_below(dir)
+    }
+
+    fn installed_with(&self, hash: &Hash, limit: usize) -> Result<Vec<SharePath>, IndexError> {
+        self.reads.installed_with(hash, limit)
+    }
+
+    fn installed_inode(
+        &self,
+        fs: u64,
+        ino: u64,
+        limit: usize,
+    ) -> Result<Vec<SharePath>, IndexError> {
+        self.reads.installed_inode(fs, ino, limit)
+    }
+
+    fn log(&self, from: Seq, until: Seq, limit: usize) -> Result<Vec<Logged>, IndexError> {
+        self.reads.log(from, until, limit)
+    }
+
+    fn at(&self, seq: Seq) -> Result<Option<SharePath>, IndexError> {
+        self.reads.at(seq)
+    }
+
+    fn pending(&self, below: Seq, limit: usize) -> Result<Vec<Logged>, IndexError> {
+        self.reads.pending(below, limit)
+    }
+
+    fn installed_files(&self) -> Result<(u64, u64), IndexError> {
+        self.reads.installed_files()
+    }
+
+    fn intents(&self) -> Result<Vec<Intent>, IndexError> {
+        self.reads.intents()
+    }
+
+    fn peer(&self, peer: &NodeName) -> Result<PeerCursor, IndexError> {
+        self.reads.peer(peer)
+    }
+
+    fn is_acked(&self, peer: &NodeName, seq: Seq) -> Result<bool, IndexError> {
+        self.reads.is_acked(peer, seq)
+    }
+
+    fn is_held(&self, peer: &NodeName, seq: Seq) -> Result<bool, IndexError> {
+        self.reads.is_held(peer, seq)
+    }
+
+    fn acked_through(&self, peer: &NodeName, acked: Seq) -> Result<Seq, IndexError> {
+        self.reads.acked_through(peer, acked)
+    }
+
+    fn backlog(&self, peer: &NodeName) -> Result<Backlog, IndexError> {
+        self.reads.backlog(peer)
+    }
+
+    fn tombstones(&self, through: Seq, limit: usize) -> Result<Vec<SharePath>, IndexError> {
+        self.reads.tombstones(through, limit)
+    }
+}
+
+/// Returns the size of the file that is installed, if one is.
+fn installed_file(entry: &Entry) -> Option<u64> {
+    match entry.installed.as_ref()?.content {
+        Content::File { size, .. } => Some(size),
+        Content::Dir | Content::Symlink { .. } => None,
+    }
+}
+
+/// Takes the lock that keeps a second process out.
+fn lock(path: &Path) -> Result<File, IndexError> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    let lock = private().create(true).truncate(false).open(PathBuf::from(name));
+    let lock = lock.map_err(|error| other(path, format!("its lock cannot be opened: {error}")))?;
+    match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(lock),
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            Err(IndexError::InUse { path: path.display().to_string() })
+        }
+        Err(errno) => Err(other(path, format!("its lock cannot be taken: {errno}"))),
+    }
+}
+
+/// Makes an empty database file if there is none, unreadable to others: it holds telephone numbers.
+///
+/// A file that is there is not opened: closing it would drop the database's own locks (fcntl(2)).
+fn create(path: &Path) -> Result<(), IndexError> {
+    match private().create_new(true).open(path) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        Err(error) if error.kind() == ErrorKind::StorageFull => {
+            Err(IndexError::NoSpace { path: path.display().to_string() })
+        }
+        Err(error) => Err(other(path, format!("it cannot be made: {error}"))),
+    }
+}
+
+fn private() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.write(true).mode(0o600);
+    options
+}
+
+/// Sets what makes a commit durable and keeps the write-ahead log short.
+fn configure(conn: &Connection, path: &Path) -> Result<(), IndexError> {
+    let set = || {
+        let mode: String = conn.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
+        conn.pragma_update(None, "synchronous", "FULL")?;
+        conn.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+        conn.pragma_update(None, "journal_size_limit", WAL_LEN_KEPT)?;
+        Ok(mode)
+    };
+    match set().map_err(|error| from_sqlite(path, error))?.as_str() {
+        "wal" => Ok(()),
+        mode => Err(other(path, format!("its filesystem allows no WAL, only {mode}"))),
+    }
+}

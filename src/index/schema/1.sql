@@ -1,0 +1,95 @@
+-- Version 1. Never edited once released: a change is the next file.
+--
+-- 64-bit numbers without a sign (epochs, filesystems, inodes, clock readings, sizes) are stored as
+-- the signed number of the same bits. Times are nanoseconds since 1970. Kinds of objects: 1 file,
+-- 2 directory, 3 symbolic link, 4 special.
+
+CREATE TABLE entries (
+    id INTEGER PRIMARY KEY,
+    dir BLOB NOT NULL,              -- the path is dir/name; empty for the share's root
+    name BLOB NOT NULL,
+    record BLOB NOT NULL,           -- as the protocol's codec writes it
+    seq INTEGER,                    -- position in the log; NULL: not in it
+    via INTEGER,                    -- peers.id
+    changed_ns INTEGER NOT NULL,
+    pending INTEGER NOT NULL,       -- 1: the record's winner is not what is installed
+    live INTEGER NOT NULL,          -- 1: the record has a value
+    winner_bytes INTEGER NOT NULL,  -- size of the record's winning file
+    content INTEGER,                -- kind of what is installed; NULL: nothing is, as in all below
+    content_size INTEGER,
+    hash BLOB,                      -- of a file
+    target BLOB,                    -- of a symbolic link
+    kind INTEGER,                   -- how a stat showed it
+    fs INTEGER,
+    ino INTEGER,
+    size INTEGER,
+    mtime_ns INTEGER,
+    ctime_ns INTEGER,
+    mode INTEGER,
+    uid INTEGER,
+    gid INTEGER,
+    nlink INTEGER,
+    want_mtime_ns INTEGER,          -- what it stands for
+    want_mode INTEGER
+) STRICT;
+
+CREATE UNIQUE INDEX path ON entries (dir, name);
+-- Holds all that the backlog and the cursor need, so that a walk of the log reads no entries.
+CREATE INDEX log ON entries (seq, via, winner_bytes, changed_ns) WHERE seq IS NOT NULL;
+CREATE INDEX pending ON entries (seq) WHERE pending;
+CREATE INDEX spent ON entries (seq) WHERE NOT live AND content IS NULL;
+CREATE INDEX live ON entries (dir) WHERE live;
+CREATE INDEX installed ON entries (dir) WHERE content IS NOT NULL;
+CREATE INDEX installed_hash ON entries (substr(hash, 1, 8)) WHERE hash IS NOT NULL;
+CREATE INDEX installed_inode ON entries (ino) WHERE ino IS NOT NULL;
+
+-- Names of peers, and how far each has acknowledged the log. A name may be here for `via` alone.
+CREATE TABLE peers (
+    id INTEGER PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE,
+    epoch INTEGER,                  -- the peer's, with the last head that it told; NULL: unknown
+    head INTEGER,
+    acked INTEGER NOT NULL DEFAULT 0
+) STRICT;
+
+-- Acknowledged positions above `acked`, and held ones anywhere.
+CREATE TABLE acks (
+    seq INTEGER NOT NULL,
+    peer INTEGER NOT NULL,
+    held INTEGER NOT NULL,
+    PRIMARY KEY (seq, peer)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE intents (
+    id INTEGER PRIMARY KEY,
+    path BLOB NOT NULL,
+    kind INTEGER NOT NULL,          -- what is expected there
+    fs INTEGER NOT NULL,
+    ino INTEGER NOT NULL,
+    size INTEGER NOT NULL,
+    mtime_ns INTEGER NOT NULL,
+    ctime_ns INTEGER NOT NULL,
+    mode INTEGER NOT NULL,
+    uid INTEGER NOT NULL,
+    gid INTEGER NOT NULL,
+    nlink INTEGER NOT NULL,
+    place INTEGER NOT NULL,         -- where it goes: 1 the share, 2 temporary, 3 trash
+    place_path BLOB,                -- for 1 and 3
+    place_text TEXT,                -- the temporary's name, the trash's day
+    content INTEGER,                -- what was staged; NULL: nothing
+    content_size INTEGER,
+    hash BLOB,
+    target BLOB
+) STRICT;
+
+-- One row.
+CREATE TABLE state (
+    only INTEGER PRIMARY KEY CHECK (only = 1),
+    epoch INTEGER NOT NULL,
+    head INTEGER NOT NULL DEFAULT 0,
+    clock INTEGER NOT NULL DEFAULT 0,
+    installed_files INTEGER NOT NULL DEFAULT 0,
+    installed_bytes INTEGER NOT NULL DEFAULT 0,
+    root_id TEXT,
+    clean INTEGER NOT NULL DEFAULT 1    -- 0 while a run is under way
+) STRICT;
