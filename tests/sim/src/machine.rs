@@ -1,14 +1,15 @@
 //! One machine: its clock, its users, its disk's faults, and the hand that stops it.
 //! **Invariant:** time on a machine never runs backwards; its wall clock may.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use recsync::engine::Now;
-use recsync::tree::TreeError;
+use recsync::tree::{Fingerprint, TreeError};
 
 use crate::disk::{Call, CallKind, Meanwhile, Verdict, lock};
-use crate::fs::{Fs, Id};
-use crate::oracle::{Oracle, Picture, SeenBody, picture};
+use crate::fs::{Fs, Id, ROOT};
+use crate::oracle::{Oracle, Picture, SeenBody, picture, walk};
 use crate::rng::Rng;
 use crate::story::Story;
 use crate::user::{Scene, Users};
@@ -45,6 +46,17 @@ pub struct Faults {
     pub no_space: u64,
 }
 
+/// What a power cut did to a tree.
+#[derive(Debug)]
+pub struct Cut {
+    /// What recsync had put there and nobody had written to since, by path.
+    pub placed: BTreeMap<Vec<u8>, (SeenBody, Fingerprint)>,
+    /// The tree before.
+    pub before: Picture,
+    /// The tree after.
+    pub after: Picture,
+}
+
 /// A machine.
 #[derive(Debug)]
 pub struct Machine {
@@ -60,8 +72,8 @@ pub struct Machine {
     pub users: Users,
     /// What goes wrong now.
     pub faults: Faults,
-    /// The trees before and after the last power cut.
-    pub cut: Option<(Picture, Picture)>,
+    /// What the last power cut did.
+    pub cut: Option<Cut>,
     /// How often recsync put something into the share.
     pub placed: u64,
     rng: Rng,
@@ -170,11 +182,18 @@ impl Meanwhile for Machine {
 
     fn power(&mut self, fs: &Fs, cut: bool) {
         if cut {
-            self.cut = Some((picture(fs), Picture::new()));
+            let before = picture(fs);
+            let mut placed = BTreeMap::new();
+            walk(fs, ROOT, &[], &mut |path, id| {
+                if !fs.is_users(id) && fs.bytes(id).is_ok() {
+                    placed.insert(path.to_vec(), (before[path].what.clone(), fs.stat(id)));
+                }
+            });
+            self.cut = Some(Cut { placed, before, after: Picture::new() });
             self.users.die();
             return;
         }
-        let Some((before, after)) = &mut self.cut else { return };
+        let Some(Cut { before, after, .. }) = &mut self.cut else { return };
         *after = picture(fs);
         let chronicle = &mut *lock(&self.chronicle);
         chronicle.oracle.power_cut(before, after);
@@ -193,9 +212,4 @@ impl Meanwhile for Machine {
             }
         }
     }
-}
-
-/// Returns how many files a picture shows.
-pub fn files(picture: &Picture) -> usize {
-    picture.values().filter(|seen| matches!(seen.what, SeenBody::File(..))).count()
 }

@@ -1,0 +1,391 @@
+//! One node: the production engine, index, observe, apply and transfer code, and the little shell
+//! that runs the engine's effects, in the order that ARCHITECTURE.md lays down for the daemon's.
+//!
+//! **Invariant:** effects are handed out only after the commit of what they rest on; a stopped
+//! process leaves nothing but its disk and what its index committed.
+
+use std::collections::VecDeque;
+use std::ops::ControlFlow;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use recsync::engine::{Announce, Effect, Engine, Hint, Input, MaxDelete, Noticed, Now, Op, Settings};
+use recsync::index::{Index, IndexError, Installed, Memory};
+use recsync::{apply, observe, transfer};
+use recsync_proto::message::{Lane, ShareMessage};
+use recsync_proto::{Epoch, NodeName, SharePath};
+
+use crate::disk::{Disk, SimTree, lock};
+use crate::machine::{Machine, SharedChronicle};
+use crate::rng::Rng;
+use crate::watcher::{Report, Watcher};
+
+/// The share's settle time (contract: `settle`).
+pub const SETTLE: Duration = Duration::from_millis(20);
+/// Operations that one worker takes at once.
+const BATCH_MAX: u64 = 32;
+/// Inputs that one turn of the share's loop takes.
+const INPUTS_MAX: usize = 256;
+
+/// A node.
+#[derive(Debug)]
+pub struct Node {
+    /// Its name.
+    pub name: NodeName,
+    /// Its machine and what is on its disk.
+    pub disk: Arc<Mutex<Disk<Machine>>>,
+    /// Its index: what is committed survives everything.
+    pub index: Memory,
+    /// The index was just created.
+    pub fresh: bool,
+    /// The process, while it runs.
+    pub life: Option<Life>,
+    /// How often it was started: what belongs to an earlier life is void.
+    pub lives: u64,
+    peers: Vec<NodeName>,
+    chronicle: SharedChronicle,
+    rng: Rng,
+}
+
+/// A running process.
+#[derive(Debug)]
+pub struct Life {
+    /// Its view of the disk.
+    pub tree: SimTree<Machine>,
+    /// The share's engine.
+    pub engine: Engine,
+    /// Its watches.
+    pub watcher: Watcher,
+    /// What waits for the share's loop.
+    pub inputs: VecDeque<Input>,
+    /// What waits for a worker.
+    pub tasks: Vec<Task>,
+    fetcher: transfer::Fetcher<SimTree<Machine>>,
+    outlines: transfer::Outlines,
+}
+
+/// Work for a worker.
+#[derive(Debug)]
+pub enum Task {
+    /// Look at a path.
+    Look(SharePath, Option<Installed>, Hint),
+    /// Change the tree.
+    Apply(Op),
+    /// Read a small file's bytes and send its announcement.
+    Announce(Announce),
+    /// Compare a directory with the index.
+    Scan(SharePath),
+    /// Answer a peer's question for bytes.
+    Serve(NodeName, Lane, ShareMessage),
+    /// Read what the kernel has queued.
+    Watch,
+}
+
+/// What a node wants of the world.
+#[derive(Debug, Default)]
+pub struct Wants {
+    /// Messages to be sent.
+    pub sends: Vec<(NodeName, Lane, ShareMessage)>,
+    /// Answers of workers, each to arrive when it may.
+    pub answers: Vec<Input>,
+}
+
+impl Node {
+    /// Returns a node that is not running yet, with an empty index.
+    pub fn new(
+        name: NodeName,
+        peers: Vec<NodeName>,
+        disk: Disk<Machine>,
+        chronicle: SharedChronicle,
+        mut rng: Rng,
+    ) -> Self {
+        Node {
+            name,
+            disk: Arc::new(Mutex::new(disk)),
+            index: Memory::new(Epoch(rng.next())),
+            fresh: true,
+            life: None,
+            lives: 0,
+            peers,
+            chronicle,
+            rng,
+        }
+    }
+
+    /// Returns the machine and its disk.
+    pub fn disk(&self) -> MutexGuard<'_, Disk<Machine>> {
+        lock(&self.disk)
+    }
+
+    /// Returns the machine's own time in simulated nanoseconds, brought up to the world's.
+    pub fn sync_time(&self, world_ns: u64) -> u64 {
+        let machine = &mut self.disk().meanwhile;
+        machine.now_ns = machine.now_ns.max(world_ns);
+        machine.now_ns
+    }
+
+    fn now(&self) -> Now {
+        self.disk().meanwhile.now()
+    }
+
+    /// Tells something in the node's name.
+    pub fn tell(&self, what: std::fmt::Arguments<'_>) {
+        let now_ns = self.disk().meanwhile.now_ns;
+        lock(&self.chronicle).story.tell(now_ns, self.name.as_str(), what);
+    }
+
+    /// Empties the index: its next life begins with another epoch.
+    pub fn lose_index(&mut self) {
+        self.index = Memory::new(Epoch(self.rng.next()));
+        self.fresh = true;
+    }
+
+    /// Starts the process: recovery, engine, watches, scan. False if it does not come up, because
+    /// it was stopped or could not do without what failed.
+    pub fn start(&mut self, watch_room: usize) -> bool {
+        self.lives += 1;
+        {
+            let machine = &mut self.disk().meanwhile;
+            machine.booted_ns = machine.now_ns;
+        }
+        let tree = SimTree::boot(&self.disk);
+        self.tell(format_args!("starts{}", if self.fresh { " with an empty index" } else { "" }));
+        self.start_share(tree, watch_room).unwrap_or_else(|why| {
+            self.tell(format_args!("does not start: {why}"));
+            false
+        })
+    }
+
+    fn start_share(&mut self, tree: SimTree<Machine>, watch_room: usize) -> Result<bool, String> {
+        let words = |error: &dyn std::fmt::Display| error.to_string();
+        let recovered = apply::recover(&tree, &mut self.index).map_err(|error| words(&error))?;
+        self.index.commit().map_err(|error| words(&error))?;
+        self.tell(format_args!("recovered: {recovered:?}"));
+        let settings = Settings {
+            node: self.name.clone(),
+            settle: SETTLE,
+            max_delete: MaxDelete { percent: Some(50.0), count: None },
+            peers: self.peers.clone(),
+        };
+        let first_op = u64::try_from(self.now().wall_ns).expect("after 1970");
+        let engine = Engine::new(settings, &self.index, first_op, self.fresh)
+            .map_err(|error| words(&error))?;
+        let (watcher, reports) = Watcher::start(&tree, watch_room);
+        let fetcher = transfer::Fetcher::new(tree.clone());
+        let mut life = Life {
+            tree,
+            engine,
+            watcher,
+            inputs: VecDeque::new(),
+            tasks: Vec::new(),
+            fetcher,
+            outlines: transfer::Outlines::default(),
+        };
+        life.report(reports, Duration::ZERO);
+        if life.tree.is_stopped() {
+            return Ok(false);
+        }
+        self.life = Some(life);
+        Ok(true)
+    }
+
+    /// Drops the share's engine and begins anew from the index, as after an error of the index.
+    pub fn restart_share(&mut self, watch_room: usize) -> bool {
+        let Some(life) = self.life.take() else { return false };
+        self.lives += 1;
+        self.index.crash();
+        self.tell(format_args!("restarts the share"));
+        let Life { tree, .. } = life;
+        tree.disk().fs.unwatch_all();
+        self.start_share(tree, watch_room).unwrap_or_else(|why| {
+            self.tell(format_args!("does not start: {why}"));
+            false
+        })
+    }
+
+    /// Forgets the process that was stopped. False if none was running.
+    pub fn bury(&mut self) -> bool {
+        self.index.crash();
+        self.life.take().is_some()
+    }
+
+    /// Takes what waits, commits, and hands out what follows.
+    ///
+    /// # Errors
+    /// If the index fails: the share is to be started again.
+    pub fn turn(&mut self) -> Result<Wants, IndexError> {
+        let now = self.now();
+        let mut wants = Wants::default();
+        let Some(life) = &mut self.life else { return Ok(wants) };
+        let told = lock(&self.chronicle).story.is_told();
+        let mut effects = Vec::new();
+        let count = life.inputs.len().min(INPUTS_MAX);
+        for input in life.inputs.drain(..count).chain([Input::Tick]) {
+            if told && input != Input::Tick {
+                let now_ns = lock(&self.disk).meanwhile.now_ns;
+                let story = &mut lock(&self.chronicle).story;
+                story.tell(now_ns, self.name.as_str(), format_args!("-> {input:?}"));
+            }
+            effects.extend(life.engine.step(now, input, &mut self.index)?);
+        }
+        effects.extend(life.engine.pump(now, &mut self.index)?);
+        self.index.commit()?;
+        for effect in effects {
+            if told {
+                let now_ns = lock(&self.disk).meanwhile.now_ns;
+                let story = &mut lock(&self.chronicle).story;
+                story.tell(now_ns, self.name.as_str(), format_args!("<- {effect:?}"));
+            }
+            life.hand_out(effect, &mut wants);
+        }
+        Ok(wants)
+    }
+
+    /// Does a task that waits, or a batch of operations; which one is chance.
+    pub fn work(&mut self) -> Wants {
+        let mut wants = Wants::default();
+        let now = self.now();
+        let Some(life) = &mut self.life else { return wants };
+        if life.tasks.is_empty() {
+            return wants;
+        }
+        let task = life.tasks.swap_remove(self.rng.index(life.tasks.len()));
+        match task {
+            Task::Look(path, installed, hint) => {
+                let disk = &self.disk;
+                let wall = || lock(disk).meanwhile.wall_ns();
+                let installed = installed.as_ref();
+                let look = observe::look(&life.tree, &path, installed, hint, SETTLE, wall);
+                wants.answers.push(Input::Looked { path, look });
+            }
+            Task::Apply(op) => {
+                let ops = life.batch(op, &mut self.rng);
+                for (id, outcome) in apply::run(&life.tree, &ops) {
+                    wants.answers.push(Input::Applied { id, outcome });
+                }
+            }
+            Task::Announce(announce) => life.announce(announce, &mut wants),
+            Task::Scan(dir) => {
+                let mut found = Vec::new();
+                let report = observe::scan(&life.tree, &self.index, &dir, &mut |item| {
+                    found.push(item);
+                    ControlFlow::Continue(())
+                });
+                wants.answers.extend(found.into_iter().map(|item| Input::Dirty {
+                    path: item.path,
+                    hint: item.hint,
+                    noticed: Noticed::Scan,
+                }));
+                match report {
+                    Ok(report) if report.is_complete() => {
+                        if dir.is_root() {
+                            wants.answers.push(Input::Scanned);
+                        }
+                    }
+                    // What could not be read is scanned again.
+                    _ => life.tasks.push(Task::Scan(dir)),
+                }
+            }
+            Task::Serve(peer, lane, question) => {
+                let answers = transfer::serve(&life.tree, &self.index, &mut life.outlines, question);
+                wants.sends.extend(answers.into_iter().map(|answer| (peer.clone(), lane, answer)));
+            }
+            Task::Watch => {
+                let reports = life.watcher.read(&life.tree);
+                life.report(reports, now.mono);
+            }
+        }
+        wants
+    }
+
+    /// Takes a message of a peer.
+    pub fn hear(&mut self, peer: &NodeName, lane: Lane, message: ShareMessage) -> Wants {
+        let mut wants = Wants::default();
+        let Some(life) = &mut self.life else { return wants };
+        match message {
+            ShareMessage::GetOutline { .. } | ShareMessage::GetBlocks { .. } => {
+                life.tasks.push(Task::Serve(peer.clone(), lane, message));
+            }
+            ShareMessage::Outline { .. }
+            | ShareMessage::Block { .. }
+            | ShareMessage::Gone { .. } => {
+                let outputs = life.fetcher.message(peer, message);
+                life.fetched(outputs, &mut wants);
+            }
+            ShareMessage::GetDigests { .. } | ShareMessage::Digests { .. } => {}
+            ShareMessage::Open(_)
+            | ShareMessage::Announce(_)
+            | ShareMessage::CaughtUp { .. }
+            | ShareMessage::Acks(_) => {
+                life.inputs.push_back(Input::Message { peer: peer.clone(), lane, message });
+            }
+        }
+        wants
+    }
+
+    /// Learns that a link is up or down.
+    pub fn link(&mut self, peer: &NodeName, up: bool) -> Wants {
+        let mut wants = Wants::default();
+        let Some(life) = &mut self.life else { return wants };
+        if up {
+            life.inputs.push_back(Input::PeerUp(peer.clone()));
+        } else {
+            life.inputs.push_back(Input::PeerDown(peer.clone()));
+            let outputs = life.fetcher.peer_down(peer);
+            life.fetched(outputs, &mut wants);
+        }
+        wants
+    }
+}
+
+impl Life {
+    fn hand_out(&mut self, effect: Effect, wants: &mut Wants) {
+        match effect {
+            Effect::Look { path, installed, hint } => {
+                self.tasks.push(Task::Look(path, installed, hint));
+            }
+            Effect::Apply(op) => self.tasks.push(Task::Apply(op)),
+            Effect::Fetch { path, file, peer, lane, seq, basis } => {
+                let want = transfer::Want { path, file, peer, lane, seq, basis };
+                let outputs = self.fetcher.want(want);
+                self.fetched(outputs, wants);
+            }
+            Effect::Announce(announce) => self.tasks.push(Task::Announce(announce)),
+            Effect::Send { peer, lane, message } => wants.sends.push((peer, lane, message)),
+            Effect::Scan(dir) => self.tasks.push(Task::Scan(dir)),
+            Effect::Event(_) => {}
+        }
+    }
+
+    /// Takes some of the other operations that wait along with this one, in any order.
+    fn batch(&mut self, op: Op, rng: &mut Rng) -> Vec<Op> {
+        let mut ops = vec![op];
+        let most = rng.between(1, BATCH_MAX) as usize;
+        while ops.len() < most {
+            let others = self.tasks.iter().enumerate();
+            let waiting: Vec<usize> = others
+                .filter(|(_, task)| matches!(task, Task::Apply(_)))
+                .map(|(index, _)| index)
+                .collect();
+            if waiting.is_empty() {
+                break;
+            }
+            if let Task::Apply(op) = self.tasks.swap_remove(*rng.pick(&waiting)) {
+                ops.push(op);
+            }
+        }
+        ops
+    }
+
+    fn report(&mut self, reports: Vec<Report>, at: Duration) {
+        for report in reports {
+            match report {
+                Report::Dirty(path, hint) => {
+                    let noticed = Noticed::Watcher(at);
+                    self.inputs.push_back(Input::Dirty { path, hint, noticed });
+                }
+                Report::Scan(dir) => self.tasks.push(Task::Scan(dir)),
+            }
+        }
+    }
+}
