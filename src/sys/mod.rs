@@ -3,7 +3,13 @@
 //! **Invariant:** the only `unsafe` code of the program is in `raw.rs` here, each block with its reason
 //! and a test.
 
+mod raw;
+
+use std::os::fd::BorrowedFd;
+use std::sync::Once;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use rustix::io::Errno;
 
 use crate::engine::Now;
 
@@ -49,4 +55,79 @@ pub fn random_u64() -> u64 {
         }
     }
     u64::from_le_bytes(bytes)
+}
+
+/// Makes lease signals harmless: from here on the process ignores SIGIO.
+///
+/// Who opens a file for writing in the microseconds in which [`probe_read_lease`] holds its lease
+/// makes the kernel send this process SIGIO, whose default action is to end it. Children inherit
+/// the ignored signal, which none of ours minds. Called by the probe itself; later calls do nothing.
+pub fn ignore_lease_signals() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(raw::ignore_sigio);
+}
+
+/// Takes a read lease on a file opened read-only, and gives it back at once: the kernel's word on
+/// whether anyone has the file open for writing or maps it so. Never waits; but who opens it for
+/// writing in that instant waits for its end, or with `O_NONBLOCK` gets `EWOULDBLOCK`.
+///
+/// # Errors
+/// `EAGAIN` if there is a writer; others if the kernel does not say: `EACCES` for a file that is
+/// not ours without `CAP_LEASE`, `EINVAL` on filesystems without leases.
+pub fn probe_read_lease(file: BorrowedFd<'_>) -> Result<(), Errno> {
+    ignore_lease_signals();
+    raw::take_read_lease(file)?;
+    match raw::drop_lease(file) {
+        // EAGAIN: another thread probed through the same descriptor, and gave back for both.
+        Ok(()) | Err(Errno::AGAIN) => Ok(()),
+        Err(other) => Err(other),
+    }
+}
+
+/// Starts writing a file's dirty pages and does not wait for them: a hint without an outcome, so
+/// that a later `fsync` of many files waits once.
+pub fn start_writeback(file: BorrowedFd<'_>) {
+    // What goes wrong here, the fsync that follows will say.
+    let _unsupported = raw::start_writeback(file);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd as _;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use rustix::fs::{CWD, Mode, OFlags, openat};
+
+    use super::*;
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "a test makes its own files")]
+    fn openers_that_race_with_probes_get_the_file_and_kill_no_one() {
+        const ROUNDS: usize = 3000;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        std::fs::write(&path, b"bytes").unwrap();
+        let open = |flags| openat(CWD, &path, flags | OFlags::CLOEXEC, Mode::empty()).unwrap();
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let probers: Vec<_> = (0..4)
+                .map(|_| {
+                    scope.spawn(|| {
+                        let file = open(OFlags::RDONLY);
+                        while !done.load(Ordering::Relaxed) {
+                            let answer = probe_read_lease(file.as_fd());
+                            assert!(matches!(answer, Ok(()) | Err(Errno::AGAIN)), "{answer:?}");
+                        }
+                    })
+                })
+                .collect();
+            let writers: Vec<_> = (0..4)
+                .map(|_| scope.spawn(|| (0..ROUNDS).for_each(|_| drop(open(OFlags::WRONLY)))))
+                .collect();
+            writers.into_iter().for_each(|thread| thread.join().unwrap());
+            done.store(true, Ordering::Relaxed);
+            probers.into_iter().for_each(|thread| thread.join().unwrap());
+        });
+        assert_eq!(probe_read_lease(open(OFlags::RDONLY).as_fd()), Ok(()), "no lease is left");
+    }
 }

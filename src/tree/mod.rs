@@ -2,20 +2,27 @@
 //! is followed, and nothing else in the program takes a path string to the kernel for a share.
 //!
 //! [`Tree`] is what `observe`, `apply` and `transfer` are written over; [`Disk`] is the real one,
-//! the simulator has its own. Both pass the same suite (`tests`).
+//! the simulator has its own. Both pass the same suite (`suite`; other crates get it with the
+//! feature of that name).
 //!
 //! **Invariant:** no call reaches outside the root, through a symbolic link or a magic link.
 //! **May not:** decide anything; it does what it is told or says why not.
 #![forbid(unsafe_code)]
 
+mod beneath;
 mod disk;
+mod marker;
+#[cfg(any(test, feature = "suite"))]
+pub mod suite;
 #[cfg(test)]
 mod tests;
+mod writer;
 
 use recsync_proto::SharePath;
 use thiserror::Error;
 
-pub use disk::Disk;
+pub use disk::{Disk, Open};
+pub use marker::{Marker, MarkerError, RootId, RootIdError, create_marker, read_marker};
 
 /// Why the tree did not do it.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -100,19 +107,46 @@ impl Fingerprint {
 }
 
 /// Where an object is: under its name in the share, or in recsync's own directory.
+///
+/// Three directories stand at the top and have no name of their own to act on (`Denied`); they can
+/// be listed, looked at and synced: the share's root, `Share(SharePath::root())`; `.recsync/tmp`,
+/// `Temp("")`; and `.recsync/trash`, `Trash { day: "", path: root }`. A day's directory is
+/// `Trash { day, path: root }`. A `Temp` or a day that is no path component is `BadName`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Place {
     /// A path of the share (the root too, where a directory is meant).
     Share(SharePath),
-    /// `.recsync/tmp/NAME`; one path component.
+    /// `.recsync/tmp/NAME`; one path component, or none for the directory itself.
     Temp(String),
     /// `.recsync/trash/DAY/PATH~ID`; see [`trash_place`].
     Trash {
-        /// UTC day of the removal, `YYYY-MM-DD`.
+        /// UTC day of the removal, `YYYY-MM-DD`; none for the directory of all days.
         day: String,
         /// Path of the object below the day's directory.
         path: SharePath,
     },
+}
+
+impl Place {
+    /// Returns the directory that holds this place; none for the three at the top.
+    ///
+    /// After a rename into the trash, [`Tree::sync_dir`] of the parent, its parent, and so on to the
+    /// top makes durable the name and the directories that were made for it.
+    pub fn parent(&self) -> Option<Place> {
+        match self {
+            Place::Share(path) if path.is_root() => None,
+            Place::Share(path) => Some(Place::Share(path.parent())),
+            Place::Temp(name) if name.is_empty() => None,
+            Place::Temp(_) => Some(Place::Temp(String::new())),
+            Place::Trash { day, .. } if day.is_empty() => None,
+            Place::Trash { path, .. } if path.is_root() => {
+                Some(Place::Trash { day: String::new(), path: SharePath::root() })
+            }
+            Place::Trash { day, path } => {
+                Some(Place::Trash { day: day.clone(), path: path.parent() })
+            }
+        }
+    }
 }
 
 impl std::fmt::Display for Place {
@@ -160,7 +194,7 @@ pub trait Tree: Send + Sync {
 
     /// Looks at a name without following it. `NotFound` only if the parent could be searched.
     fn stat(&self, place: &Place) -> Result<Fingerprint, TreeError>;
-    /// Lists a directory of the share, `.recsync` left out, in no order.
+    /// Lists a directory, `.recsync` left out at the share's root, in no order.
     fn list(&self, dir: &Place) -> Result<Vec<DirEntry>, TreeError>;
     /// Returns a symbolic link's target.
     fn read_link(&self, place: &Place) -> Result<Vec<u8>, TreeError>;
@@ -169,7 +203,8 @@ pub trait Tree: Send + Sync {
     fn open(&self, place: &Place) -> Result<Self::File, TreeError>;
     /// Looks at an open file.
     fn stat_file(&self, file: &Self::File) -> Result<Fingerprint, TreeError>;
-    /// Asks the kernel whether anyone writes; never waits, holds nothing afterwards.
+    /// Asks the kernel whether anyone writes to a file from [`Tree::open`] (one that is open for
+    /// writing here has a writer: us); never waits, holds nothing afterwards.
     fn writer(&self, file: &Self::File) -> Result<Writer, TreeError>;
     /// Reads up to `buffer.len()` bytes at an offset; 0 only at the end.
     fn read_at(
@@ -187,8 +222,9 @@ pub trait Tree: Send + Sync {
     fn open_temp(&self, name: &str) -> Result<Self::File, TreeError>;
     /// Writes all bytes at an offset.
     fn write_at(&self, file: &Self::File, offset: u64, bytes: &[u8]) -> Result<(), TreeError>;
-    /// Copies bytes between files within the kernel (reflink, `copy_file_range`), or by hand.
-    /// Returns the number of bytes copied, less than `len` only at the source's end.
+    /// Copies bytes between files, at the same offset in both, within the kernel (reflink,
+    /// `copy_file_range`) or by hand. Returns the number of bytes copied, less than `len` only at
+    /// the source's end.
     fn copy_range(
         &self,
         from: &Self::File,
@@ -215,13 +251,14 @@ pub trait Tree: Send + Sync {
     fn make_dir(&self, place: &Place, mode: u32) -> Result<(), TreeError>;
     /// Makes a symbolic link.
     fn make_link(&self, place: &Place, target: &[u8]) -> Result<(), TreeError>;
-    /// Moves an object to a free name (`RENAME_NOREPLACE`): `Exists` if it is taken.
+    /// Moves an object to a free name (`RENAME_NOREPLACE`): `Exists` if it is taken. Directories
+    /// above a place in the trash are made as needed (0700).
     fn rename(&self, from: &Place, to: &Place) -> Result<(), TreeError>;
     /// Exchanges two objects in one instant (`RENAME_EXCHANGE`).
     fn exchange(&self, one: &Place, other: &Place) -> Result<(), TreeError>;
     /// Removes an empty directory.
     fn remove_dir(&self, place: &Place) -> Result<(), TreeError>;
-    /// Removes a file from recsync's own directory; refuses a place in the share.
+    /// Removes a file or link from recsync's own directory; a place in the share is `Denied`.
     fn remove_private(&self, place: &Place) -> Result<(), TreeError>;
     /// Makes the names of a directory durable; `place` names the directory itself.
     fn sync_dir(&self, dir: &Place) -> Result<(), TreeError>;
