@@ -8,7 +8,7 @@ use bincode::config;
 use thiserror::Error;
 
 use crate::message::{
-    ANNOUNCEMENTS_MAX, Announcement, BLOCKS_MAX, DIGESTS_MAX, FILE_SIZE_MAX, FileRef,
+    ANNOUNCEMENTS_MAX, Announcement, BLOCKS_MAX, DIGESTS_MAX, DigestEntry, FILE_SIZE_MAX, FileRef,
     INLINE_LEN_MAX, Message, OUTLINE_PAGE_MAX, ShareMessage, block_count,
 };
 use crate::path::{COMPONENT_LEN_MAX, PATH_LEN_MAX};
@@ -101,6 +101,11 @@ pub fn decode_record(bytes: &[u8]) -> Result<Record, CodecError> {
     let record = decode_exact(bytes)?;
     check_record(&record)?;
     Ok(record)
+}
+
+/// Returns the bytes of a digest entry, over which the digest of its directory is taken.
+pub fn encode_digest_entry(entry: &DigestEntry) -> Vec<u8> {
+    bincode::encode_to_vec(entry, CODEC).expect("an entry is far below the limit")
 }
 
 fn decode_exact<T: bincode::Decode<()>>(bytes: &[u8]) -> Result<T, CodecError> {

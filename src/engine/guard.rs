@@ -5,6 +5,7 @@
 //! **May not:** read a clock; `now` is an argument.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::time::Duration;
 
 /// Deletes within this time count together (contract, `max_delete`).
@@ -12,13 +13,43 @@ pub const WINDOW: Duration = Duration::from_secs(600);
 /// Fewer deletes than this never wait (contract, `max_delete`).
 pub const NEVER_BELOW: u64 = 20;
 
-/// How many files may vanish within [`WINDOW`]: the smaller of the two where both are given.
-#[derive(Debug, Clone, Copy, PartialEq)]
+/// How many files of a share may vanish at once: whichever bound is smaller. At least one is set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MaxDelete {
-    /// Of the files that there were, in percent.
-    pub percent: Option<f64>,
+    /// Of the share's files, 0 to 100.
+    pub percent: Option<u8>,
     /// Files.
     pub count: Option<u64>,
+}
+
+impl MaxDelete {
+    /// Returns how many of `files` may vanish, rounded down.
+    pub fn limit(&self, files: u64) -> u64 {
+        let share = self.percent.map_or(u64::MAX, |percent| {
+            let part = u128::from(files) * u128::from(percent) / 100;
+            u64::try_from(part).unwrap_or(u64::MAX)
+        });
+        share.min(self.count.unwrap_or(u64::MAX))
+    }
+}
+
+impl Default for MaxDelete {
+    /// Half of the files.
+    fn default() -> Self {
+        MaxDelete { percent: Some(50), count: None }
+    }
+}
+
+/// As it is written in the file.
+impl fmt::Display for MaxDelete {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.percent, self.count) {
+            (Some(percent), Some(count)) => write!(f, "[\"{percent}%\", {count}]"),
+            (Some(percent), None) => write!(f, "\"{percent}%\""),
+            (None, Some(count)) => write!(f, "{count}"),
+            (None, None) => f.write_str("[]"),
+        }
+    }
 }
 
 /// Counts deletes in a sliding window and says when they must wait.
@@ -75,7 +106,7 @@ impl DeleteGuard {
         let before: u64 = self.passed.iter().map(|(_, count)| count).sum();
         let gone = before + 1;
         let of = files + before;
-        if gone >= NEVER_BELOW && gone > self.allowed(of) {
+        if gone >= NEVER_BELOW && gone > self.limit.limit(of) {
             self.state = State::Tripped { held: 1, of };
             return Verdict::Trips { gone, of };
         }
@@ -86,22 +117,6 @@ impl DeleteGuard {
             _ => self.passed.push_back((second, 1)),
         }
         Verdict::Pass
-    }
-
-    fn allowed(&self, of: u64) -> u64 {
-        #[expect(
-            clippy::cast_precision_loss,
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "a percentage of a file count below 2^53"
-        )]
-        let by_percent = self.limit.percent.map(|percent| (of as f64 * percent / 100.0) as u64);
-        let by_count = self.limit.count;
-        match (by_percent, by_count) {
-            (Some(percent), Some(count)) => percent.min(count),
-            (Some(limit), None) | (None, Some(limit)) => limit,
-            (None, None) => u64::MAX,
-        }
     }
 
     /// Returns how many deletes wait and of how many files, if the guard has tripped.

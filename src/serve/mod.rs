@@ -1,1 +1,126 @@
-//! (being written)
+//! The daemon's door to people, scripts and monitoring: HTTP on the control socket and, if
+//! configured, on TCP. One router serves both; what it may serve where is its [`Scope`].
+//!
+//! **Invariant:** commands are taken on the control socket only; beyond loopback no path is shown
+//! unless the config says so.
+//! **May not:** know how anything is done: that is behind [`Service`].
+#![forbid(unsafe_code)]
+
+pub mod api;
+pub mod client;
+mod control;
+mod listen;
+mod routes;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
+
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::time::Duration;
+
+use recsync_proto::{NodeName, ShareName};
+use thiserror::Error;
+
+use crate::telemetry::Format;
+use api::{Decided, Health, Held, Ready, Reloaded, Rescan, Status, VerifyReport};
+
+pub use client::{Client, ClientError};
+pub use control::{ControlError, ControlSocket};
+pub use listen::http;
+pub use routes::router;
+
+/// An answer that takes its time. Dropped if the one who asked hangs up.
+pub type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// What the daemon can be asked.
+pub trait Service: Send + Sync + 'static {
+    /// Tells how everything is.
+    fn status(&self) -> Answer<'_, Status>;
+    /// Tells whether the daemon does its job. Must not wait for anything: probes give up after 900 ms.
+    fn health(&self) -> Health;
+    /// Tells whether every share is scanned and watched. Must not wait for anything.
+    fn ready(&self) -> Ready;
+    /// Returns the metrics as they are now.
+    fn metrics_text(&self, format: Format) -> Answer<'_, String>;
+    /// Starts a full scan of a share, or of all.
+    fn rescan(&self, share: Option<ShareName>) -> Answer<'_, Result<Rescan, CommandError>>;
+    /// Returns what waits for a decision.
+    fn held(&self) -> Answer<'_, Vec<Held>>;
+    /// Lets go or undoes what waits under an [`Held::id`].
+    fn decide(&self, id: String, decision: Decision) -> Answer<'_, Result<Decided, CommandError>>;
+    /// Compares trees; returns when that is done.
+    fn verify(&self, verify: Verify) -> Answer<'_, Result<VerifyReport, CommandError>>;
+    /// Reads the config again.
+    fn reload(&self) -> Answer<'_, Result<Reloaded, CommandError>>;
+}
+
+/// What becomes of something that a guard holds back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    /// It may go.
+    Confirm,
+    /// It is undone.
+    Reject,
+}
+
+/// What to verify.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verify {
+    /// One share; none for all.
+    pub share: Option<ShareName>,
+    /// Against one peer; none for all.
+    pub peer: Option<NodeName>,
+    /// How long to wait for what is in flight.
+    pub timeout: Duration,
+}
+
+/// Why a command was not carried out; the text says what, why, and what to do.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum CommandError {
+    /// What was asked for makes no sense (HTTP 400).
+    #[error("{0}")]
+    Invalid(String),
+    /// No such share, peer or id (HTTP 404).
+    #[error("{0}")]
+    Unknown(String),
+    /// Not now (HTTP 409): it is done already, or something stands in the way.
+    #[error("{0}")]
+    Refused(String),
+    /// It was tried and did not work (HTTP 500).
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// Who is served, and so what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// The control socket: everything.
+    Control,
+    /// TCP on loopback: everything that only tells.
+    Loopback,
+    /// TCP beyond: what shows no path.
+    Network,
+    /// TCP beyond, with `[http] api = true`: everything that only tells.
+    NetworkWithApi,
+}
+
+impl Scope {
+    /// Returns the scope of a TCP listener; `api` as configured.
+    pub fn of_listener(address: SocketAddr, api: bool) -> Self {
+        match (address.ip().to_canonical().is_loopback(), api) {
+            (true, _) => Scope::Loopback,
+            (false, false) => Scope::Network,
+            (false, true) => Scope::NetworkWithApi,
+        }
+    }
+
+    fn has_api(self) -> bool {
+        self != Scope::Network
+    }
+
+    fn has_commands(self) -> bool {
+        self == Scope::Control
+    }
+}

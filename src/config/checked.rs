@@ -1,0 +1,296 @@
+//! The config as the rest of the program sees it: valid by type.
+//!
+//! **Invariant:** no value of a type here needs a check where it is used.
+//! **May not:** resolve names or look at the disk.
+#![forbid(unsafe_code)]
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use recsync_proto::{NodeName, ShareName};
+use thiserror::Error;
+
+pub use crate::engine::MaxDelete;
+
+/// A valid config file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// Where it was read from, absolute.
+    pub file: PathBuf,
+    /// This node.
+    pub node: Node,
+    /// The HTTP listener, if there is to be one.
+    pub http: Option<Http>,
+    /// The nodes this one is paired with; names and fingerprints are unique.
+    pub peers: Vec<Peer>,
+    /// What is kept in step; names are unique, no path lies in another.
+    pub shares: Vec<Share>,
+}
+
+/// This node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Node {
+    /// Its name; no peer has the same.
+    pub name: NodeName,
+    /// Where peers connect.
+    pub listen: HostPort,
+    /// Directory of key, certificate and index; absolute, in no share.
+    pub state_dir: PathBuf,
+    /// The control socket; absolute, in no share.
+    pub control: PathBuf,
+}
+
+/// The HTTP listener.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Http {
+    /// Where it listens; not where peers connect.
+    pub listen: HostPort,
+    /// Serve the page and the API beyond loopback too.
+    pub api: bool,
+}
+
+/// A node that this one is paired with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peer {
+    /// Its name.
+    pub name: NodeName,
+    /// Where it is dialled.
+    pub address: HostPort,
+    /// The keys it may have: at least one, more while it changes its key.
+    pub fingerprints: Vec<Fingerprint>,
+    /// Networks it may connect from; empty for any.
+    pub allow_from: Vec<Cidr>,
+}
+
+/// A directory tree that is kept the same on all nodes that have a share of this name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Share {
+    /// Its name.
+    pub name: ShareName,
+    /// Its root, absolute.
+    pub path: PathBuf,
+    /// How long a path must be quiet before it is shipped; at least 1 ms.
+    pub settle: Duration,
+    /// More than this vanishing at once waits for `recsync confirm`.
+    pub max_delete: MaxDelete,
+    /// Time between full scans; at least 1 s.
+    pub scan_interval: Duration,
+}
+
+/// Why a text is not a value of its type, with the way out.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{0}")]
+pub struct ValueError(String);
+
+/// `HOST:PORT`: a name or an address (IPv6 in brackets) and a port from 1, as it was written. Names
+/// are resolved where it is used, because what they mean changes.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HostPort {
+    text: String,
+    host_len: usize,
+    port: u16,
+}
+
+impl HostPort {
+    /// Returns the text as the socket functions of the standard library and tokio take it.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// Returns the name or address, without brackets.
+    pub fn host(&self) -> &str {
+        self.text[..self.host_len].trim_start_matches('[').trim_end_matches(']')
+    }
+
+    /// Returns the port, at least 1.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Returns the address, if no name has to be resolved for it.
+    pub fn ip(&self) -> Option<IpAddr> {
+        self.host().parse().ok()
+    }
+
+    /// True if only this machine can connect there.
+    pub fn is_loopback(&self) -> bool {
+        self.host() == "localhost" || self.ip().is_some_and(|ip| ip.to_canonical().is_loopback())
+    }
+
+    /// True if it stands for every address of this machine.
+    pub fn is_unspecified(&self) -> bool {
+        self.ip().is_some_and(|ip| ip.is_unspecified())
+    }
+}
+
+impl FromStr for HostPort {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let example = "write HOST:PORT, for example \"192.168.1.108:8730\" or \"[fd00::8]:8730\"";
+        let Some((host, port)) = text.rsplit_once(':') else {
+            return Err(ValueError(format!("`{text}` has no port; {example}")));
+        };
+        let bracketed = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+        let host_is_valid = match bracketed {
+            Some(inside) => inside.parse::<Ipv6Addr>().is_ok(),
+            None => is_name_or_ipv4(host),
+        };
+        if host.parse::<Ipv6Addr>().is_ok() || text.parse::<Ipv6Addr>().is_ok() {
+            let way_out = "put an IPv6 address in brackets, for example \"[fd00::8]:8730\"";
+            return Err(ValueError(format!("`{text}` is ambiguous; {way_out}")));
+        }
+        if !host_is_valid {
+            return Err(ValueError(format!(
+                "`{host}` is neither a name nor an address; {example}"
+            )));
+        }
+        // `parse` alone would take a sign.
+        let digits = port.bytes().all(|byte| byte.is_ascii_digit());
+        match port.parse::<u16>() {
+            Ok(number @ 1..) if digits => {
+                Ok(HostPort { text: text.to_owned(), host_len: host.len(), port: number })
+            }
+            _ => Err(ValueError(format!("`{port}` is no port; choose one from 1 to 65535"))),
+        }
+    }
+}
+
+/// A host name by RFC 1123 (underscores are met in practice), or an IPv4 address: what ends in a
+/// number can only be an address (RFC 3696), so that `192.168.1.300` is a mistake and not a name.
+fn is_name_or_ipv4(host: &str) -> bool {
+    let label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+    };
+    let last = host.rsplit('.').next().unwrap_or(host);
+    if last.bytes().all(|byte| byte.is_ascii_digit()) {
+        host.parse::<Ipv4Addr>().is_ok()
+    } else {
+        host.len() <= 253 && host.split('.').all(label)
+    }
+}
+
+impl fmt::Display for HostPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// Which key a node has: SHA-256 over its certificate's SubjectPublicKeyInfo (DER), written as
+/// `sha256:` and 64 lower-case hex digits.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Fingerprint(pub [u8; 32]);
+
+impl FromStr for Fingerprint {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let wrong = |why: String| {
+            ValueError(format!("{why}; take it from `recsync identity` on that node"))
+        };
+        let Some(hex) = text.strip_prefix("sha256:") else {
+            return Err(wrong("a fingerprint begins with `sha256:`".to_owned()));
+        };
+        if hex.len() != 64 {
+            let digits = hex.chars().count();
+            return Err(wrong(format!("a fingerprint has 64 hex digits, this one {digits}")));
+        }
+        let digit = |byte: u8| match byte {
+            b'0'..=b'9' => Some(byte - b'0'),
+            b'a'..=b'f' => Some(byte - b'a' + 10),
+            _ => None,
+        };
+        let mut bytes = [0; 32];
+        for (byte, pair) in bytes.iter_mut().zip(hex.as_bytes().chunks_exact(2)) {
+            let (Some(high), Some(low)) = (digit(pair[0]), digit(pair[1])) else {
+                return Err(wrong("a fingerprint has only the digits 0-9 and a-f".to_owned()));
+            };
+            *byte = high << 4 | low;
+        }
+        Ok(Fingerprint(bytes))
+    }
+}
+
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("sha256:")?;
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A network, as `192.168.1.0/24`, or one address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cidr {
+    base: IpAddr,
+    prefix_len: u8,
+}
+
+impl Cidr {
+    /// True if the address lies in the network; an IPv4 address mapped into IPv6, as a socket that
+    /// serves both shows it, counts as the IPv4 address that it is.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        address.is_ipv4() == self.base.is_ipv4() && masked(address, self.prefix_len) == self.base
+    }
+}
+
+impl FromStr for Cidr {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let example = "write a network as \"192.168.1.0/24\", or one address";
+        let wrong = || ValueError(format!("`{text}` is no network; {example}"));
+        let (address, prefix_len) = match text.split_once('/') {
+            Some((address, prefix_len)) => {
+                (address, Some(prefix_len.parse().map_err(|_| wrong())?))
+            }
+            None => (text, None),
+        };
+        let base: IpAddr = address.parse().map_err(|_| wrong())?;
+        let bits = if base.is_ipv4() { 32 } else { 128 };
+        let prefix_len = prefix_len.unwrap_or(bits);
+        if prefix_len > bits {
+            let why = format!("`{text}` has a prefix of more than {bits} bits; {example}");
+            return Err(ValueError(why));
+        }
+        let network = masked(base, prefix_len);
+        if network != base {
+            let why = format!("`{text}` is an address in a network; write {network}/{prefix_len}");
+            return Err(ValueError(why));
+        }
+        Ok(Cidr { base, prefix_len })
+    }
+}
+
+/// Returns the address with all bits after the prefix cleared.
+fn masked(address: IpAddr, prefix_len: u8) -> IpAddr {
+    let keep = u32::from(prefix_len);
+    match address {
+        IpAddr::V4(v4) => {
+            let mask = u32::MAX.checked_shl(32 - keep).unwrap_or(0);
+            Ipv4Addr::from_bits(v4.to_bits() & mask).into()
+        }
+        IpAddr::V6(v6) => {
+            let mask = u128::MAX.checked_shl(128 - keep).unwrap_or(0);
+            Ipv6Addr::from_bits(v6.to_bits() & mask).into()
+        }
+    }
+}
+
+impl fmt::Display for Cidr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.base, self.prefix_len)
+    }
+}

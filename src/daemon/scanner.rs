@@ -1,0 +1,146 @@
+//! The thread that scans: whole trees, and directories that may have changed behind the watch.
+
+use std::collections::BTreeSet;
+use std::ops::ControlFlow;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use recsync_proto::SharePath;
+
+use super::board::ShareBoard;
+use super::share::{Common, ToShare};
+use super::site::Site;
+use crate::engine::{Input, Noticed};
+use crate::observe::{self, ScanItem, ScanReport};
+use crate::telemetry::events::Problem;
+use crate::telemetry::metrics::labels;
+
+/// Scans one directory after another, the ones asked for meanwhile once each.
+#[derive(Debug)]
+pub(super) struct Scanner {
+    wanted: Arc<Wanted>,
+    site: Arc<Site>,
+    thread: JoinHandle<()>,
+}
+
+#[derive(Debug, Default)]
+struct Wanted {
+    dirs: Mutex<(BTreeSet<SharePath>, bool)>,
+    changed: Condvar,
+}
+
+impl Scanner {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// If the kernel refuses a thread.
+    pub(super) fn start(
+        site: Arc<Site>,
+        common: Common,
+        board: Arc<ShareBoard>,
+    ) -> std::io::Result<Self> {
+        let wanted = Arc::new(Wanted::default());
+        let worker =
+            Worker { site: site.clone(), wanted: wanted.clone(), common, board };
+        let name = format!("scan-{}", site.name);
+        let thread = std::thread::Builder::new().name(name).spawn(move || worker.run())?;
+        Ok(Scanner { wanted, site, thread })
+    }
+
+    /// Asks for a scan of a directory and all below it.
+    pub(super) fn scan(&self, dir: SharePath) {
+        let mut wanted = self.wanted.dirs.lock().unwrap_or_else(PoisonError::into_inner);
+        wanted.0.insert(dir);
+        self.wanted.changed.notify_one();
+    }
+
+    /// Ends the thread.
+    pub(super) fn stop(self) {
+        self.site.gate.stop();
+        self.wanted.dirs.lock().unwrap_or_else(PoisonError::into_inner).1 = true;
+        self.wanted.changed.notify_one();
+        if self.thread.join().is_err() {
+            tracing::error!("the scanner's thread panicked");
+        }
+    }
+}
+
+impl Wanted {
+    /// Waits for a directory to scan; none if it is time to end. The root stands for all.
+    fn next(&self) -> Option<SharePath> {
+        let wanted = self.dirs.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut wanted = self
+            .changed
+            .wait_while(wanted, |(dirs, stop)| dirs.is_empty() && !*stop)
+            .unwrap_or_else(PoisonError::into_inner);
+        if wanted.1 {
+            return None;
+        }
+        let next = wanted.0.pop_first()?;
+        wanted.0.retain(|dir| !dir.is_below(&next));
+        Some(next)
+    }
+}
+
+struct Worker {
+    site: Arc<Site>,
+    wanted: Arc<Wanted>,
+    common: Common,
+    board: Arc<ShareBoard>,
+}
+
+impl Worker {
+    fn run(&self) {
+        while let Some(dir) = self.wanted.next() {
+            self.scan(&dir);
+        }
+    }
+
+    fn scan(&self, dir: &SharePath) {
+        let share = &self.site.name;
+        let label = labels::Share::new(share.clone());
+        let begun = self.common.clock.now();
+        if dir.is_root() {
+            self.common.events.scan_started(share);
+        }
+        let mut emit = |item: ScanItem| {
+            if !self.site.gate.pass() {
+                return ControlFlow::Break(());
+            }
+            let ScanItem { path, hint } = item;
+            self.site.input(Input::Dirty { path, hint, noticed: Noticed::Scan });
+            ControlFlow::Continue(())
+        };
+        let result = self.site.readers.with(|reader| {
+            Ok(observe::scan(&*self.site.tree, reader, dir, &mut emit))
+        });
+        let now = self.common.clock.now();
+        match result {
+            Ok(Ok(report)) => {
+                self.tell(&report);
+                if dir.is_root() {
+                    self.common.metrics.scans.with(label.clone()).inc();
+                    let took = now.mono.saturating_sub(begun.mono).as_secs_f64();
+                    self.common.metrics.scan_seconds.with(label).observe(took);
+                    self.board.set_scan(report);
+                    self.site.tell(ToShare::Scanned);
+                }
+            }
+            Ok(Err(error)) => self.problem("scan", Some(dir.clone()), error.to_string()),
+            Err(error) => self.problem("scan", Some(dir.clone()), error.to_string()),
+        }
+    }
+
+    fn tell(&self, report: &ScanReport) {
+        for unreadable in &report.unreadable {
+            let why = unreadable.why.to_string();
+            self.problem("unreadable", Some(unreadable.path.clone()), why);
+        }
+    }
+
+    fn problem(&self, kind: &'static str, path: Option<SharePath>, why: String) {
+        let share = Some(self.site.name.clone());
+        let problem = Problem { kind, share, peer: None, path, why };
+        self.common.events.report(self.common.clock.now(), problem);
+    }
+}

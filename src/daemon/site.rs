@@ -1,0 +1,112 @@
+//! What the threads of one share have in common.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use recsync_proto::ShareName;
+
+use super::gate::Gate;
+use super::share::ToShare;
+use crate::engine::Input;
+use crate::index::{IndexError, Reader, Store};
+use crate::sys::Clock;
+use crate::tree::Disk;
+
+/// One run of one share.
+#[derive(Debug)]
+pub(super) struct Site {
+    pub(super) name: ShareName,
+    pub(super) tree: Arc<Disk>,
+    pub(super) clock: Clock,
+    pub(super) readers: Readers,
+    pub(super) gate: Gate,
+    settle_ns: AtomicU64,
+    inbox: Sender<ToShare>,
+    stopping: AtomicBool,
+}
+
+impl Site {
+    pub(super) fn new(
+        name: ShareName,
+        tree: Arc<Disk>,
+        clock: Clock,
+        readers: Readers,
+        settle: Duration,
+        inbox: Sender<ToShare>,
+    ) -> Self {
+        let site = Site {
+            name,
+            tree,
+            clock,
+            readers,
+            gate: Gate::default(),
+            settle_ns: AtomicU64::new(0),
+            inbox,
+            stopping: AtomicBool::new(false),
+        };
+        site.set_settle(settle);
+        site
+    }
+
+    /// Hands something to the share's loop; lost if the loop has ended, as all of its work is.
+    pub(super) fn tell(&self, what: ToShare) {
+        if self.inbox.send(what).is_err() {
+            self.stopping.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Hands an input to the engine.
+    pub(super) fn input(&self, input: Input) {
+        self.tell(ToShare::Input(input));
+    }
+
+    /// How long a path must be quiet.
+    pub(super) fn settle(&self) -> Duration {
+        Duration::from_nanos(self.settle_ns.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn set_settle(&self, settle: Duration) {
+        let nanos = u64::try_from(settle.as_nanos()).unwrap_or(u64::MAX);
+        self.settle_ns.store(nanos, Ordering::Relaxed);
+    }
+
+    /// Has all of the share's threads end soon.
+    pub(super) fn stop(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+        self.gate.stop();
+    }
+
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+}
+
+/// Read-only connections to the index, one for each thread that reads at the same time.
+#[derive(Debug)]
+pub(super) struct Readers {
+    path: std::path::PathBuf,
+    idle: Mutex<Vec<Reader>>,
+}
+
+impl Readers {
+    pub(super) fn new(store: &Store) -> Self {
+        Readers { path: store.path().to_owned(), idle: Mutex::new(Vec::new()) }
+    }
+
+    /// Runs something with a reader that no other thread has.
+    pub(super) fn with<R>(
+        &self,
+        read: impl FnOnce(&Reader) -> Result<R, IndexError>,
+    ) -> Result<R, IndexError> {
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let reader = match idle {
+            Some(reader) => reader,
+            None => Reader::open(&self.path)?,
+        };
+        let result = read(&reader);
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(reader);
+        result
+    }
+}

@@ -1,0 +1,307 @@
+//! What travels as JSON between the daemon and those who ask it: part of the contract.
+//!
+//! Durations are seconds, times RFC 3339 in UTC, sizes bytes. Keys are added, never renamed or
+//! removed; a reader must ignore those that it does not know.
+
+use serde::{Deserialize, Serialize};
+
+use crate::telemetry::Timestamp;
+pub use crate::telemetry::events::{RecentError, Skipped, SkippedPath};
+pub use crate::telemetry::metrics::PauseReason;
+
+/// How everything is: `GET /api/v1/status`, `recsync status --json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// This node's name.
+    pub node: String,
+    /// The version of recsync that runs.
+    pub version: String,
+    /// Time since its start.
+    pub uptime_seconds: f64,
+    /// Of this node's key: `sha256:` and 64 hex digits.
+    pub fingerprint: String,
+    /// When this was so.
+    pub time: Timestamp,
+    /// Whether the daemon does its job.
+    pub health: Health,
+    /// The shares, in the order of the config.
+    pub shares: Vec<ShareStatus>,
+    /// The peers, in the order of the config.
+    pub peers: Vec<PeerStatus>,
+    /// What waits for `recsync confirm`.
+    pub held: Vec<Held>,
+    /// Recent errors, the latest first.
+    pub errors: Vec<RecentError>,
+}
+
+/// What a share is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ShareState {
+    /// The first full scan since the start is under way.
+    Scanning,
+    /// Scanned and watched: changes are noticed as they happen.
+    Watching,
+    /// Something keeps it from being synced, wholly or in part: see `paused`.
+    Paused,
+}
+
+/// How a share is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ShareStatus {
+    /// Its name.
+    pub name: String,
+    /// Its directory here.
+    pub path: String,
+    /// What it is doing.
+    pub state: ShareState,
+    /// Why it is paused; empty otherwise.
+    pub paused: Vec<Pause>,
+    /// Files, as the index knows them.
+    pub files: u64,
+    /// Their size.
+    pub bytes: u64,
+    /// Directories that are not watched: changes there are found by scans only.
+    pub unwatched_dirs: u64,
+    /// Paths whose version from a peer is not yet installed here.
+    pub pending_files: u64,
+    /// Paths that keep failing and are tried again with growing delays.
+    pub quarantined_files: u64,
+    /// Conflicts since the start.
+    pub conflicts: u64,
+    /// What is never synced.
+    pub skipped: Skipped,
+    /// What an operator should know once: a weak writer probe, owners that cannot be set.
+    pub notes: Vec<String>,
+}
+
+/// Why a share is paused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pause {
+    /// The reason, as `recsync_paused` has it.
+    pub reason: PauseReason,
+    /// What it is and what to do, for a person.
+    pub why: String,
+}
+
+/// How a peer is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PeerStatus {
+    /// Its name.
+    pub name: String,
+    /// Where it is dialled, `host:port`.
+    pub address: String,
+    /// Whether there is a link.
+    pub connected: bool,
+    /// When it was last heard; none for never since the start.
+    pub last_seen: Option<Timestamp>,
+    /// Why there is no link.
+    pub error: Option<String>,
+    /// Bytes sent since the start, on the wire.
+    pub sent_bytes: u64,
+    /// Bytes received since the start, on the wire.
+    pub received_bytes: u64,
+    /// How far its clock is ahead of the one here, if it is known.
+    pub clock_skew_seconds: Option<f64>,
+    /// What there is between the two nodes, for each share.
+    pub shares: Vec<PeerShare>,
+}
+
+/// How a share is between this node and a peer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PeerShare {
+    /// The share.
+    pub share: String,
+    /// Age of the oldest change made here that is not yet durable there, 0 if there is none.
+    pub lag_seconds: f64,
+    /// The same the other way, as last heard; none if never.
+    pub peer_lag_seconds: Option<f64>,
+    /// Paths that are not yet durable there.
+    pub pending_files: u64,
+    /// Size of their files.
+    pub pending_bytes: u64,
+}
+
+/// Whether the daemon does its job: `GET /healthz` (200, or 503 if not healthy).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Health {
+    /// Whether it does. No lag and no dead peer makes it unhealthy.
+    pub healthy: bool,
+    /// Why not.
+    pub reasons: Vec<String>,
+    /// What a stricter probe may want to look at.
+    pub peers: Vec<PeerHealth>,
+}
+
+/// How a peer looks to a probe.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PeerHealth {
+    /// Its name.
+    pub name: String,
+    /// Whether there is a link.
+    pub connected: bool,
+    /// The greatest lag of a share to it.
+    pub lag_seconds: f64,
+    /// The greatest lag of a share from it, as last heard; none if never.
+    pub peer_lag_seconds: Option<f64>,
+}
+
+/// Whether every share is scanned and watched: `GET /readyz` (200, or 503 if not).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ready {
+    /// Whether it is so.
+    pub ready: bool,
+    /// Why not.
+    pub reasons: Vec<String>,
+}
+
+/// Something that a guard holds back until a person decides: `GET /api/v1/held`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    /// What to call it by.
+    pub id: String,
+    /// The share.
+    pub share: String,
+    /// Which guard.
+    pub reason: PauseReason,
+    /// Since when.
+    pub since: Timestamp,
+    /// What is held, and what confirming and rejecting would do, for a person.
+    pub message: String,
+}
+
+/// The body of `POST /api/v1/confirm`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DecideRequest {
+    /// [`Held::id`].
+    pub id: String,
+    /// True to undo it instead of letting it go.
+    #[serde(default)]
+    pub reject: bool,
+}
+
+/// The answer to it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Decided {
+    /// What happens now, for a person.
+    pub message: String,
+}
+
+/// The body of `POST /api/v1/rescan`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RescanRequest {
+    /// One share; none for all.
+    #[serde(default)]
+    pub share: Option<String>,
+}
+
+/// The answer to it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rescan {
+    /// The shares of which a scan begins now.
+    pub shares: Vec<String>,
+}
+
+/// The answer to `POST /api/v1/reload`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reloaded {
+    /// What changed, a line each, for a person.
+    pub changes: Vec<String>,
+    /// What was changed in the file but takes effect with the next start only, a line each.
+    pub at_next_start: Vec<String>,
+}
+
+/// The body of `POST /api/v1/verify`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VerifyRequest {
+    /// One share; none for all.
+    #[serde(default)]
+    pub share: Option<String>,
+    /// Against one peer; none for all.
+    #[serde(default)]
+    pub peer: Option<String>,
+    /// How long to wait for what is in flight, milliseconds.
+    pub timeout_ms: u64,
+}
+
+/// The answer to it, and what `recsync verify --json` prints.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct VerifyReport {
+    /// Whether every check found the two trees the same.
+    pub consistent: bool,
+    /// One for each share and peer.
+    pub checks: Vec<VerifyCheck>,
+}
+
+/// The comparison of one share with one peer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct VerifyCheck {
+    /// The share.
+    pub share: String,
+    /// The peer.
+    pub peer: String,
+    /// Files compared.
+    pub files: u64,
+    /// Their size here.
+    pub bytes: u64,
+    /// Paths that were still on their way when the time was over; no differences.
+    pub in_flight: u64,
+    /// How long it took.
+    pub seconds: f64,
+    /// The differences.
+    pub differences: Vec<Difference>,
+}
+
+/// A path that is not the same here and there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Difference {
+    /// The path.
+    pub path: String,
+    /// How it differs.
+    pub kind: DifferenceKind,
+    /// What is here; none if nothing.
+    pub local: Option<VerifySide>,
+    /// What is there; none if nothing.
+    pub peer: Option<VerifySide>,
+}
+
+/// How a path differs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DifferenceKind {
+    /// It is there only.
+    MissingHere,
+    /// It is here only.
+    MissingOnPeer,
+    /// The bytes differ.
+    Content,
+    /// Mtime, mode or owner differ.
+    Metadata,
+    /// A file here is a directory there, or the like.
+    Type,
+    /// It could not be read on one side.
+    Unreadable,
+}
+
+/// What one node has at a path.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VerifySide {
+    /// Bytes.
+    pub size: u64,
+    /// Modification time, nanoseconds since 1970.
+    pub mtime_ns: i64,
+    /// Permission bits.
+    pub mode: u32,
+    /// BLAKE3 in hex; none for what is no file, or could not be read.
+    pub hash: Option<String>,
+}
+
+/// The body of every answer that is an error.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorBody {
+    /// What, why, and what to do.
+    pub error: String,
+}

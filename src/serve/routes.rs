@@ -1,0 +1,175 @@
+//! Paths, methods and status codes: what is asked over HTTP, handed to the [`Service`].
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use recsync_proto::{NodeName, ShareName};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::api::{DecideRequest, ErrorBody, RescanRequest, VerifyRequest};
+use super::{CommandError, Decision, Scope, Service, Verify};
+use crate::telemetry::Format;
+
+/// Bodies of requests are a few names; more is a mistake or an attack.
+const BODY_LEN_MAX: usize = 64 * 1024;
+
+type Daemon = State<Arc<dyn Service>>;
+
+/// Returns the router that serves a daemon to those of a scope.
+pub fn router(service: Arc<dyn Service>, scope: Scope) -> Router {
+    let mut router = Router::new()
+        .route("/metrics", get(metrics))
+        .route("/healthz", get(health))
+        .route("/readyz", get(ready));
+    if scope.has_api() {
+        let mut api =
+            Router::new().route("/api/v1/status", get(status)).route("/api/v1/held", get(held));
+        if scope == Scope::Loopback {
+            api = api.layer(middleware::from_fn(refuse_foreign_names));
+        }
+        router = router.merge(api);
+    }
+    if scope.has_commands() {
+        router = router
+            .route("/api/v1/rescan", post(rescan))
+            .route("/api/v1/confirm", post(decide))
+            .route("/api/v1/verify", post(verify))
+            .route("/api/v1/reload", post(reload));
+    }
+    router
+        .fallback(not_here)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(DefaultBodyLimit::max(BODY_LEN_MAX))
+        .with_state(service)
+}
+
+async fn metrics(State(daemon): Daemon, headers: HeaderMap) -> Response {
+    let accept = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let format = Format::accepted(&accept.collect::<Vec<_>>().join(","));
+    let text = daemon.metrics_text(format).await;
+    ([(header::CONTENT_TYPE, format.content_type())], text).into_response()
+}
+
+async fn health(State(daemon): Daemon) -> Response {
+    let health = daemon.health();
+    (ok_or_unavailable(health.healthy), Json(health)).into_response()
+}
+
+async fn ready(State(daemon): Daemon) -> Response {
+    let ready = daemon.ready();
+    (ok_or_unavailable(ready.ready), Json(ready)).into_response()
+}
+
+async fn status(State(daemon): Daemon) -> Response {
+    Json(daemon.status().await).into_response()
+}
+
+async fn held(State(daemon): Daemon) -> Response {
+    Json(daemon.held().await).into_response()
+}
+
+async fn rescan(State(daemon): Daemon, body: Bytes) -> Result<Response, CommandError> {
+    // Without a body: all shares, for `curl -X POST`.
+    let request = if body.is_empty() { RescanRequest::default() } else { parse(&body)? };
+    answer(daemon.rescan(share(request.share)?).await)
+}
+
+async fn decide(State(daemon): Daemon, body: Bytes) -> Result<Response, CommandError> {
+    let request: DecideRequest = parse(&body)?;
+    let decision = if request.reject { Decision::Reject } else { Decision::Confirm };
+    answer(daemon.decide(request.id, decision).await)
+}
+
+async fn verify(State(daemon): Daemon, body: Bytes) -> Result<Response, CommandError> {
+    let request: VerifyRequest = parse(&body)?;
+    let verify = Verify {
+        share: share(request.share)?,
+        peer: peer(request.peer)?,
+        timeout: Duration::from_millis(request.timeout_ms),
+    };
+    answer(daemon.verify(verify).await)
+}
+
+async fn reload(State(daemon): Daemon) -> Result<Response, CommandError> {
+    answer(daemon.reload().await)
+}
+
+async fn not_here() -> Response {
+    let error =
+        "there is nothing here: the path is wrong, or it is served on the control socket only";
+    (StatusCode::NOT_FOUND, error_body(error)).into_response()
+}
+
+async fn wrong_method() -> Response {
+    let error = "wrong method: what tells is asked with GET, what does something with POST";
+    (StatusCode::METHOD_NOT_ALLOWED, error_body(error)).into_response()
+}
+
+/// Refuses requests for a host name other than `localhost`: a page in a browser on this machine
+/// can point a name of its own at 127.0.0.1 and would read the answer (DNS rebinding).
+async fn refuse_foreign_names(request: Request, next: Next) -> Response {
+    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+    if host.is_none_or(is_local_name) {
+        return next.run(request).await;
+    }
+    let error = "only `localhost` and plain addresses are served here";
+    (StatusCode::FORBIDDEN, error_body(error)).into_response()
+}
+
+fn is_local_name(host: &str) -> bool {
+    let Ok(authority) = host.parse::<axum::http::uri::Authority>() else {
+        return false;
+    };
+    let name = authority.host();
+    let address = name.trim_start_matches('[').trim_end_matches(']');
+    name.eq_ignore_ascii_case("localhost") || address.parse::<IpAddr>().is_ok()
+}
+
+fn ok_or_unavailable(ok: bool) -> StatusCode {
+    if ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
+}
+
+fn answer<T: Serialize>(result: Result<T, CommandError>) -> Result<Response, CommandError> {
+    result.map(|answer| Json(answer).into_response())
+}
+
+fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, CommandError> {
+    serde_json::from_slice(body)
+        .map_err(|error| CommandError::Invalid(format!("the request is not understood: {error}")))
+}
+
+fn share(name: Option<String>) -> Result<Option<ShareName>, CommandError> {
+    let name = name.map(ShareName::new).transpose();
+    name.map_err(|error| CommandError::Invalid(format!("no share can be called so: {error}")))
+}
+
+fn peer(name: Option<String>) -> Result<Option<NodeName>, CommandError> {
+    let name = name.map(NodeName::new).transpose();
+    name.map_err(|error| CommandError::Invalid(format!("no peer can be called so: {error}")))
+}
+
+fn error_body(error: impl Into<String>) -> Json<ErrorBody> {
+    Json(ErrorBody { error: error.into() })
+}
+
+impl IntoResponse for CommandError {
+    fn into_response(self) -> Response {
+        let code = match self {
+            CommandError::Invalid(_) => StatusCode::BAD_REQUEST,
+            CommandError::Unknown(_) => StatusCode::NOT_FOUND,
+            CommandError::Refused(_) => StatusCode::CONFLICT,
+            CommandError::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        (code, error_body(self.to_string())).into_response()
+    }
+}
