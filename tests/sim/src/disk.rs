@@ -173,6 +173,11 @@ impl<M: Meanwhile> SimTree<M> {
         lock(&self.disk).boot != self.boot
     }
 
+    /// Returns the disk beneath, for another boot.
+    pub fn shared(&self) -> Arc<Mutex<Disk<M>>> {
+        Arc::clone(&self.disk)
+    }
+
     /// Returns the disk beneath.
     pub fn disk(&self) -> MutexGuard<'_, Disk<M>> {
         lock(&self.disk)
@@ -256,30 +261,40 @@ fn stopped() -> TreeError {
 }
 
 /// Returns the components of a place below the root.
-fn components(place: &Place) -> Vec<&[u8]> {
+fn components(place: &Place) -> Result<Vec<&[u8]>, TreeError> {
+    let one = |name: &'_ str| {
+        let legal = !matches!(name, "." | "..") && !name.contains(['/', '\0']) && name.len() <= 255;
+        if legal { Ok(()) } else { Err(TreeError::BadName) }
+    };
     let (dirs, path): ([&[u8]; 3], &[u8]) = match place {
         Place::Share(path) => ([b"", b"", b""], path.as_bytes()),
-        Place::Temp(name) => ([RECSYNC, TMP, b""], name.as_bytes()),
-        Place::Trash { day, path } => ([RECSYNC, TRASH, day.as_bytes()], path.as_bytes()),
+        Place::Temp(name) => {
+            one(name)?;
+            ([RECSYNC, TMP, b""], name.as_bytes())
+        }
+        Place::Trash { day, path } => {
+            one(day)?;
+            if day.is_empty() && !path.is_root() {
+                return Err(TreeError::BadName);
+            }
+            ([RECSYNC, TRASH, day.as_bytes()], path.as_bytes())
+        }
     };
     let names = path.split(|&byte| byte == b'/');
-    dirs.into_iter().chain(names).filter(|name| !name.is_empty()).collect()
+    Ok(dirs.into_iter().chain(names).filter(|name| !name.is_empty()).collect())
 }
 
 fn find(fs: &Fs, place: &Place) -> Result<Id, TreeError> {
-    fs.resolve(&components(place))
+    fs.resolve(&components(place)?)
 }
 
-/// Returns the directory and name of a place.
+/// Returns the directory and name of a place that can be acted on.
 fn find_parent(fs: &Fs, place: &Place) -> Result<(Id, Vec<u8>), TreeError> {
-    let components = components(place);
-    let (name, dirs) = match (place, components.split_last()) {
-        // The three directories at the top have no name of their own to act on.
-        (_, None) | (Place::Temp(_) | Place::Trash { .. }, Some((_, [_]))) => {
-            return Err(TreeError::Denied);
-        }
-        (_, Some(split)) => split,
-    };
+    let components = components(place)?;
+    if place.parent().is_none() {
+        return Err(TreeError::Denied);
+    }
+    let (name, dirs) = components.split_last().ok_or(TreeError::Denied)?;
     let dir = fs.resolve(dirs)?;
     fs.names(dir)?;
     Ok((dir, name.to_vec()))
@@ -287,7 +302,7 @@ fn find_parent(fs: &Fs, place: &Place) -> Result<(Id, Vec<u8>), TreeError> {
 
 /// Makes the directories above a place in the trash.
 fn make_parents(fs: &mut Fs, place: &Place) -> Result<(), TreeError> {
-    let components = components(place);
+    let components = components(place)?;
     let Some((_, dirs)) = components.split_last() else { return Ok(()) };
     dirs.iter().try_fold(ROOT, |dir, name| match fs.lookup(dir, name) {
         Err(TreeError::NotFound) => fs.make_dir(dir, name, 0o700),
@@ -356,8 +371,7 @@ impl<M: Meanwhile> Tree for SimTree<M> {
 
     fn writer(&self, file: &Handle<M>) -> Result<Writer, TreeError> {
         let disk = self.enter_file("writer", CallKind::Look, file)?;
-        let others = disk.fs.writers(file.id) - u32::from(file.writing);
-        Ok(if others == 0 { Writer::None } else { Writer::Some })
+        Ok(if disk.fs.writers(file.id) == 0 { Writer::None } else { Writer::Some })
     }
 
     fn read_at(
@@ -469,11 +483,11 @@ impl<M: Meanwhile> Tree for SimTree<M> {
 
     fn rename(&self, from: &Place, to: &Place) -> Result<(), TreeError> {
         let mut disk = self.enter("rename", CallKind::Change, Some(to))?;
-        find(&disk.fs, from)?;
-        if let Place::Trash { .. } = to {
+        let (from_dir, from_name) = find_parent(&disk.fs, from)?;
+        disk.fs.lookup(from_dir, &from_name)?;
+        if let (Place::Trash { .. }, Some(_)) = (to, to.parent()) {
             make_parents(&mut disk.fs, to)?;
         }
-        let (from_dir, from_name) = find_parent(&disk.fs, from)?;
         let (to_dir, to_name) = find_parent(&disk.fs, to)?;
         disk.fs.rename((from_dir, &from_name), (to_dir, &to_name), RenameHow::NoReplace)?;
         Self::placed(&mut disk, to);

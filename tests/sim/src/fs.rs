@@ -265,6 +265,9 @@ impl Fs {
 
     /// Writes at an offset, filling a gap with zeros.
     pub fn write_at(&mut self, id: Id, offset: u64, bytes: &[u8]) -> Result<(), TreeError> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
         let end = offset as usize + bytes.len();
         self.change_bytes(id, |data| {
             if data.len() < end {
