@@ -110,7 +110,8 @@ impl History {
     /// True if only the first node has users and nothing takes back what they did: then the tree
     /// must end as they left it, and recsync may put nothing there.
     pub fn is_solo(&self) -> bool {
-        let harmless = |blow: &(u64, Blow)| !matches!(blow.1, Blow::PowerCut(_) | Blow::LoseIndex(_));
+        let harmless =
+            |blow: &(u64, Blow)| !matches!(blow.1, Blow::PowerCut(_) | Blow::LoseIndex(_));
         self.deeds[1..].iter().all(Vec::is_empty)
             && self.faults.power == 0
             && self.blows.iter().all(harmless)

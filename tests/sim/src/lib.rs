@@ -9,9 +9,14 @@
 
 pub mod disk;
 pub mod fs;
+pub mod history;
 pub mod machine;
+pub mod net;
+pub mod node;
 pub mod oracle;
 pub mod rng;
+pub mod shrink;
 pub mod story;
 pub mod user;
 pub mod watcher;
+pub mod world;

@@ -9,10 +9,12 @@ use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use recsync::engine::{Announce, Effect, Engine, Hint, Input, MaxDelete, Noticed, Now, Op, Settings};
-use recsync::index::{Index, IndexError, Installed, Memory};
+use recsync::engine::{
+    Announce, Effect, Engine, Hint, Input, MaxDelete, Noticed, Now, Op, Settings,
+};
+use recsync::index::{Index, IndexError, Installed, Memory, Write};
 use recsync::{apply, observe, transfer};
-use recsync_proto::message::{Lane, ShareMessage};
+use recsync_proto::message::{Announcement, Lane, ShareMessage};
 use recsync_proto::{Epoch, NodeName, SharePath};
 
 use crate::disk::{Disk, SimTree, lock};
@@ -60,7 +62,7 @@ pub struct Life {
     pub inputs: VecDeque<Input>,
     /// What waits for a worker.
     pub tasks: Vec<Task>,
-    fetcher: transfer::Fetcher<SimTree<Machine>>,
+    // FETCHER
     outlines: transfer::Outlines,
 }
 
@@ -158,27 +160,35 @@ impl Node {
 
     fn start_share(&mut self, tree: SimTree<Machine>, watch_room: usize) -> Result<bool, String> {
         let words = |error: &dyn std::fmt::Display| error.to_string();
-        let recovered = apply::recover(&tree, &mut self.index).map_err(|error| words(&error))?;
+        let wall_ns = self.now().wall_ns;
+        let day = recsync::engine::conflict::utc_day(wall_ns);
+        let beside = |path: &SharePath| {
+            let name = [path.name(), b".recovered"].concat();
+            path.parent().join(&name).expect("short names stay legal")
+        };
+        let recovered = apply::recover(&tree, &self.index, wall_ns, &day, beside)
+            .map_err(|error| words(&error))?;
+        for &id in &recovered.done {
+            self.index.write(&Write::IntentDone(id)).map_err(|error| words(&error))?;
+        }
         self.index.commit().map_err(|error| words(&error))?;
         self.tell(format_args!("recovered: {recovered:?}"));
         let settings = Settings {
             node: self.name.clone(),
             settle: SETTLE,
-            max_delete: MaxDelete { percent: Some(50.0), count: None },
+            max_delete: MaxDelete { percent: Some(50), count: None },
             peers: self.peers.clone(),
         };
         let first_op = u64::try_from(self.now().wall_ns).expect("after 1970");
         let engine = Engine::new(settings, &self.index, first_op, self.fresh)
             .map_err(|error| words(&error))?;
         let (watcher, reports) = Watcher::start(&tree, watch_room);
-        let fetcher = transfer::Fetcher::new(tree.clone());
         let mut life = Life {
             tree,
             engine,
             watcher,
             inputs: VecDeque::new(),
             tasks: Vec::new(),
-            fetcher,
             outlines: transfer::Outlines::default(),
         };
         life.report(reports, Duration::ZERO);
@@ -260,7 +270,7 @@ impl Node {
             }
             Task::Apply(op) => {
                 let ops = life.batch(op, &mut self.rng);
-                for (id, outcome) in apply::run(&life.tree, &ops) {
+                for (id, outcome) in apply::run(&life.tree, ops) {
                     wants.answers.push(Input::Applied { id, outcome });
                 }
             }
@@ -287,8 +297,11 @@ impl Node {
                 }
             }
             Task::Serve(peer, lane, question) => {
-                let answers = transfer::serve(&life.tree, &self.index, &mut life.outlines, question);
-                wants.sends.extend(answers.into_iter().map(|answer| (peer.clone(), lane, answer)));
+                let mut send = |answer| {
+                    wants.sends.push((peer.clone(), lane, answer));
+                    ControlFlow::Continue(())
+                };
+                transfer::serve(&life.tree, &self.index, &life.outlines, &question, &mut send);
             }
             Task::Watch => {
                 let reports = life.watcher.read(&life.tree);
@@ -308,10 +321,7 @@ impl Node {
             }
             ShareMessage::Outline { .. }
             | ShareMessage::Block { .. }
-            | ShareMessage::Gone { .. } => {
-                let outputs = life.fetcher.message(peer, message);
-                life.fetched(outputs, &mut wants);
-            }
+            | ShareMessage::Gone { .. } => {}
             ShareMessage::GetDigests { .. } | ShareMessage::Digests { .. } => {}
             ShareMessage::Open(_)
             | ShareMessage::Announce(_)
@@ -331,8 +341,6 @@ impl Node {
             life.inputs.push_back(Input::PeerUp(peer.clone()));
         } else {
             life.inputs.push_back(Input::PeerDown(peer.clone()));
-            let outputs = life.fetcher.peer_down(peer);
-            life.fetched(outputs, &mut wants);
         }
         wants
     }
@@ -346,15 +354,23 @@ impl Life {
             }
             Effect::Apply(op) => self.tasks.push(Task::Apply(op)),
             Effect::Fetch { path, file, peer, lane, seq, basis } => {
-                let want = transfer::Want { path, file, peer, lane, seq, basis };
-                let outputs = self.fetcher.want(want);
-                self.fetched(outputs, wants);
+                let _ = (peer, lane, seq, basis);
+                wants.answers.push(Input::Fetched { path, hash: file.hash, source: None });
             }
             Effect::Announce(announce) => self.tasks.push(Task::Announce(announce)),
             Effect::Send { peer, lane, message } => wants.sends.push((peer, lane, message)),
             Effect::Scan(dir) => self.tasks.push(Task::Scan(dir)),
             Effect::Event(_) => {}
         }
+    }
+
+    /// Sends a record, with its bytes if they are still what the index says.
+    fn announce(&mut self, announce: Announce, wants: &mut Wants) {
+        let Announce { peer, lane, seq, path, record, inline, moved_from } = announce;
+        let inline =
+            inline.and_then(|installed| transfer::read_inline(&self.tree, &path, &installed));
+        let announcement = Announcement { seq, path, record, inline, moved_from };
+        wants.sends.push((peer, lane, ShareMessage::Announce(vec![announcement])));
     }
 
     /// Takes some of the other operations that wait along with this one, in any order.

@@ -106,10 +106,8 @@ fn name(index: usize) -> NodeName {
 
 impl World {
     fn new(history: History, told: bool) -> Self {
-        let chronicle: SharedChronicle = Arc::new(Mutex::new(Chronicle {
-            story: Story::new(told),
-            ..Chronicle::default()
-        }));
+        let chronicle: SharedChronicle =
+            Arc::new(Mutex::new(Chronicle { story: Story::new(told), ..Chronicle::default() }));
         let count = history.nodes;
         let mut world = World {
             nodes: Vec::new(),
@@ -179,10 +177,8 @@ impl World {
         self.tell(format_args!("the world heals"));
         self.agenda.retain(|_, event| !matches!(event, Event::Blow(_)));
         for index in 0..self.nodes.len() {
-            self.nodes[index].disk().meanwhile.faults = Faults {
-                race: self.history.faults.race,
-                ..Faults::default()
-            };
+            self.nodes[index].disk().meanwhile.faults =
+                Faults { race: self.history.faults.race, ..Faults::default() };
             for other in index + 1..self.nodes.len() {
                 self.net.part(index, other, false);
                 self.schedule(self.now_ns, Event::Dial(index, other));
@@ -293,8 +289,10 @@ impl World {
         }
         self.desks[node].users_at = None;
         self.nodes[node].sync_time(self.now_ns);
-        let disk = &mut *self.nodes[node].disk();
-        disk.meanwhile.run_users(&mut disk.fs);
+        {
+            let disk = &mut *self.nodes[node].disk();
+            disk.meanwhile.run_users(&mut disk.fs);
+        }
         self.tidy(node);
     }
 
@@ -602,7 +600,10 @@ impl World {
         if self.history.is_solo() {
             let placed = self.nodes[0].disk().meanwhile.placed;
             if placed > 0 {
-                self.wrong(format!("meddled: only {} has users, and recsync put {placed} objects there", name(0)));
+                self.wrong(format!(
+                    "meddled: only {} has users, and recsync put {placed} objects there",
+                    name(0)
+                ));
             }
         }
     }
