@@ -138,8 +138,8 @@ impl Store {
     }
 
     fn roll_back(&self) {
-        // Some errors have ended the transaction already; a rollback that fails ends it too, when
-        // the connection next begins one or is closed.
+        // Some errors have ended the transaction already. ROLLBACK ends it even where it reports an
+        // error, and the caller has one to tell that says more.
         if !self.reads.conn.is_autocommit() {
             drop(self.run("ROLLBACK", []));
         }

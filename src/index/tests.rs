@@ -287,7 +287,8 @@ fn below_is_the_subtree_alone(index: &mut impl Index) {
     put(index, "d/e/x", noted(1, 1, 1));
     put(index, "d.e", gone(2));
     put(index, "f/x", gone(3));
-    put(index, "f0", noted(4, 1, 1));
+    put(index, "f0/x", noted(4, 1, 1));
+    put(index, "f-/x", noted(10, 1, 1));
     put(index, "g/y", received(5, "fs2"));
     let below = |dir: &str| {
         let dir = path(dir);
@@ -298,13 +299,14 @@ fn below_is_the_subtree_alone(index: &mut impl Index) {
     assert_eq!(below("d/e"), (true, true));
     assert_eq!(below("d/e/x"), (false, false), "not the path itself");
     assert_eq!(below("d.e"), (false, false));
-    assert_eq!(below("f"), (false, false), "f0 is no part of f, f/x is gone");
+    assert_eq!(below("f"), (false, false), "f0 and f- are no part of f, f/x is gone");
     assert_eq!(below("g"), (true, false));
     put(index, "d/e/x", Entry { record: tombstone(), ..noted(6, 1, 1) });
     assert_eq!(index.has_live_below(&path("d")), Ok(false));
     assert_eq!(index.has_installed_below(&path("d")), Ok(true));
     put(index, "\u{7ff}/x", received(7, "fs2"));
-    put(index, "f0", gone(8));
+    put(index, "f0/x", gone(8));
+    put(index, "f-/x", gone(11));
     put(index, "g/y", gone(9));
     assert_eq!(index.has_live_below(&path("")), Ok(true));
 }
@@ -452,6 +454,7 @@ fn acks_go_with_their_position(index: &mut impl Index) {
     put(index, "b", noted(2, 1, 1));
     put(index, "c", noted(3, 1, 1));
     ack(index, "fs2", 2, false);
+    ack(index, "fs3", 2, false);
     ack(index, "fs2", 3, true);
     ack(index, "fs3", 3, false);
     put(index, "b", Entry { changed_ns: 99, ..noted(2, 1, 1) });

@@ -1,0 +1,348 @@
+//! Cleans up after a crash, before anything else touches the share.
+//!
+//! For each intent: what lies under the operation's temporary name is the staged object (dropped),
+//! the expected object (moved on to where it was to go), or a local change that came out of the
+//! exchange in that instant (kept). Then whatever else is in `.recsync/tmp`.
+//!
+//! **Invariant:** may itself be stopped anywhere and run again; an intent is reported as done only
+//! when its names are durable; nothing but what recsync made is removed.
+//! **May not:** write the index.
+#![forbid(unsafe_code)]
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use recsync_proto::message::INLINE_LEN_MAX;
+use recsync_proto::{Content, SharePath};
+use thiserror::Error;
+
+use super::switch::move_to;
+use super::{exchanged_id, exchanged_name, is_same_object};
+use crate::index::{IndexError, IndexRead, Intent};
+use crate::observe::hash;
+use crate::transfer::{transfer_name, transfer_of};
+use crate::tree::{Kind, Place, RootError, Tree, TreeError, trash_place};
+
+/// Interrupted transfers are kept this long, by their ctime: whoever fetches the same bytes again
+/// goes on from there.
+const TRANSFER_AGE_MAX: Duration = Duration::from_secs(7 * 24 * 3_600);
+/// How many names are tried for a local change that is to be kept in the share.
+const NAMES_MAX: usize = 8;
+
+/// What recovery found and did.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Recovered {
+    /// Numbers of the intents that are settled: the caller writes `IntentDone` for each. One that
+    /// could not be settled is tried again at the next start.
+    pub done: Vec<u64>,
+    /// Paths that may hold something else than the index knows: to be looked at.
+    pub dirty: Vec<SharePath>,
+    /// Temporaries removed.
+    pub removed: u64,
+    /// Objects that nothing accounts for, and where they are kept.
+    pub kept: Vec<Place>,
+    /// What could not be done, and why.
+    pub troubles: Vec<(Place, TreeError)>,
+}
+
+/// Why recovery could not be done.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum RecoverError {
+    /// The share may not be touched.
+    #[error(transparent)]
+    Root(#[from] RootError),
+    /// The index did not answer.
+    #[error(transparent)]
+    Index(#[from] IndexError),
+    /// `.recsync/tmp` cannot be listed.
+    #[error("cannot list .recsync/tmp: {0}")]
+    Temp(TreeError),
+}
+
+/// Settles what a crash left between the intents of the index and the tree.
+///
+/// `wall_ns` is the wall clock now and `day` its UTC day (`YYYY-MM-DD`), for what goes to the trash;
+/// `keep_as` names the file in the share in which a local change at a path is kept if the path itself is
+/// taken; asked again with the name it gave, it gives another.
+///
+/// # Errors
+/// If the root is not fit to be touched, the index does not answer, or the temporaries cannot be
+/// listed. Trouble with a single object is told in the report instead.
+pub fn recover<T: Tree, I: IndexRead>(
+    tree: &T,
+    index: &I,
+    wall_ns: i64,
+    day: &str,
+    keep_as: impl Fn(&SharePath) -> SharePath,
+) -> Result<Recovered, RecoverError> {
+    tree.check_root()?;
+    let mut recovery = Recovery {
+        tree,
+        day,
+        keep_as: &keep_as,
+        report: Recovered::default(),
+        touched: BTreeSet::new(),
+    };
+    let intents = index.intents()?;
+    for intent in &intents {
+        match recovery.settle(intent) {
+            Ok(()) => recovery.report.done.push(intent.id),
+            Err(error) => recovery.trouble(Place::Share(intent.path.clone()), error),
+        }
+        recovery.report.dirty.push(intent.path.clone());
+    }
+    let unsettled: BTreeSet<u64> = intents
+        .iter()
+        .map(|intent| intent.id)
+        .filter(|id| !recovery.report.done.contains(id))
+        .collect();
+    for name in tree.list_temp().map_err(RecoverError::Temp)? {
+        if exchanged_id(&name).is_none_or(|id| !unsettled.contains(&id))
+            && let Err(error) = recovery.sweep(&name, wall_ns)
+        {
+            recovery.trouble(Place::Temp(name), error);
+        }
+    }
+    recovery.make_durable();
+    Ok(recovery.report)
+}
+
+/// Removes transfers that nobody took up again for seven days; to be called now and then while
+/// the daemon runs. Returns how many. Best effort.
+pub fn sweep_transfers<T: Tree>(tree: &T, wall_ns: i64) -> u64 {
+    let names = tree.list_temp().unwrap_or_default();
+    let old =
+        names.iter().filter(|name| transfer_of(name).is_some() && is_old(tree, name, wall_ns));
+    old.map(|name| u64::from(tree.remove_private(&Place::Temp(name.clone())).is_ok())).sum()
+}
+
+/// By ctime: the mtime of a complete transfer may have been set to the recording's own.
+fn is_old<T: Tree>(tree: &T, name: &str, wall_ns: i64) -> bool {
+    tree.stat(&Place::Temp(name.to_owned())).is_ok_and(|found| {
+        let age = wall_ns.saturating_sub(found.ctime_ns);
+        u128::try_from(age).is_ok_and(|age| age > TRANSFER_AGE_MAX.as_nanos())
+    })
+}
+
+struct Recovery<'a, T> {
+    tree: &'a T,
+    day: &'a str,
+    keep_as: &'a dyn Fn(&SharePath) -> SharePath,
+    report: Recovered,
+    /// Directories whose names changed.
+    touched: BTreeSet<Place>,
+}
+
+impl<T: Tree> Recovery<'_, T> {
+    fn settle(&mut self, intent: &Intent) -> Result<(), TreeError> {
+        // Everything that an operation may have done before the crash is made durable too.
+        self.touch(&Place::Share(intent.path.clone()));
+        if self.stat(&intent.displaced)?.is_some() {
+            self.touch(&intent.displaced);
+        }
+        let temp = Place::Temp(exchanged_name(intent.id));
+        match self.stat(&temp)? {
+            None => self.check_displaced(intent),
+            Some(found) if is_same_object(&intent.expect, &found) => {
+                self.finish(intent, &temp, found.kind)
+            }
+            Some(_) if self.holds(&temp, intent.staged.as_ref())? => {
+                self.drop_staged(intent, &temp)
+            }
+            Some(found) if found.kind == Kind::Dir => self.keep_in_trash(&temp, intent),
+            Some(_) => self.keep_in_share(&temp, &intent.path, intent.id),
+        }
+    }
+
+    /// The exchange was made: moves the expected object on to where it was to go.
+    fn finish(&mut self, intent: &Intent, temp: &Place, kind: Kind) -> Result<(), TreeError> {
+        if kind == Kind::Dir {
+            return match self.tree.remove_dir(temp) {
+                Err(TreeError::NotEmpty) => self.keep_in_trash(temp, intent),
+                removed => removed,
+            };
+        }
+        match move_to(self.tree, temp, &intent.displaced) {
+            Ok(place) => {
+                self.moved(temp, &place);
+                Ok(())
+            }
+            Err(_) => match &intent.displaced {
+                // The conflict copy's name is taken.
+                Place::Share(copy) => self.keep_in_share(temp, copy, intent.id),
+                Place::Temp(_) | Place::Trash { .. } => self.keep_in_trash(temp, intent),
+            },
+        }
+    }
+
+    /// Nothing is left under the temporary name. If an object went straight to the trash and is not
+    /// the expected one, it goes back: the crash came before it was looked at.
+    fn check_displaced(&mut self, intent: &Intent) -> Result<(), TreeError> {
+        // A name in the share may be anybody's, and is seen by the scan; one in the trash is ours.
+        if !matches!(intent.displaced, Place::Trash { .. }) {
+            return Ok(());
+        }
+        match self.stat(&intent.displaced)? {
+            Some(found) if !is_same_object(&intent.expect, &found) => {}
+            _ => return Ok(()),
+        }
+        let path = Place::Share(intent.path.clone());
+        match self.tree.rename(&intent.displaced, &path) {
+            Ok(()) => {
+                self.moved(&intent.displaced, &path);
+                Ok(())
+            }
+            // The name was given to something new: both are kept as they are.
+            Err(TreeError::Exists) => {
+                self.report.kept.push(intent.displaced.clone());
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Drops what was staged; the larger files go back to the transfers, which need not be made
+    /// again.
+    fn drop_staged(&mut self, intent: &Intent, temp: &Place) -> Result<(), TreeError> {
+        match &intent.staged {
+            Some(Content::Dir) => match self.tree.remove_dir(temp) {
+                Err(TreeError::NotEmpty) => return self.keep_in_trash(temp, intent),
+                removed => removed?,
+            },
+            Some(Content::File { size, hash })
+                if *size > INLINE_LEN_MAX
+                    && self.tree.rename(temp, &Place::Temp(transfer_name(hash))).is_ok() => {}
+            _ => self.tree.remove_private(temp)?,
+        }
+        self.report.removed += 1;
+        Ok(())
+    }
+
+    /// True if the object at a place holds this content.
+    fn holds(&self, place: &Place, content: Option<&Content>) -> Result<bool, TreeError> {
+        let found = self.tree.stat(place)?;
+        Ok(match content {
+            None => false,
+            Some(Content::Dir) => found.kind == Kind::Dir,
+            Some(Content::Symlink { target }) => {
+                found.kind == Kind::Symlink && self.tree.read_link(place)? == *target
+            }
+            Some(Content::File { size, hash: expected }) => {
+                found.kind == Kind::File
+                    && found.size == *size
+                    && hash(self.tree, &self.tree.open(place)?, *size).as_ref() == Ok(expected)
+            }
+        })
+    }
+
+    /// Keeps a local change: under its own name if that is free, else beside it.
+    fn keep_in_share(&mut self, temp: &Place, path: &SharePath, id: u64) -> Result<(), TreeError> {
+        let mut name = path.clone();
+        for _ in 0..NAMES_MAX {
+            let place = Place::Share(name.clone());
+            match self.tree.rename(temp, &place) {
+                Ok(()) => {
+                    self.moved(temp, &place);
+                    self.report.kept.push(place);
+                    return Ok(());
+                }
+                Err(TreeError::Exists) => name = (self.keep_as)(&name),
+                Err(TreeError::NotFound | TreeError::WrongKind) => break,
+                Err(error) => return Err(error),
+            }
+        }
+        // Its directory is gone, or no name is free: better in the trash than nowhere.
+        self.to_trash(temp, &trash_place(self.day, path, id))
+    }
+
+    fn keep_in_trash(&mut self, temp: &Place, intent: &Intent) -> Result<(), TreeError> {
+        self.to_trash(temp, &trash_place(self.day, &intent.path, intent.id))
+    }
+
+    fn to_trash(&mut self, temp: &Place, trash: &Place) -> Result<(), TreeError> {
+        let place = move_to(self.tree, temp, trash)
+            .map_err(|_| TreeError::Io(format!("it cannot be moved to {trash}")))?;
+        self.moved(temp, &place);
+        self.report.kept.push(place);
+        Ok(())
+    }
+
+    /// Deals with a temporary that no unsettled intent claims.
+    fn sweep(&mut self, name: &str, wall_ns: i64) -> Result<(), TreeError> {
+        let place = Place::Temp(name.to_owned());
+        if let Some(transfer) = transfer_of(name) {
+            if !is_old(self.tree, name, wall_ns) {
+                // A complete one is taken up again as if it had been interrupted.
+                let again =
+                    *name == transfer || self.tree.rename(&place, &Place::Temp(transfer)).is_ok();
+                if again {
+                    return Ok(());
+                }
+            }
+        } else if let Some(id) = exchanged_id(name) {
+            // Only operations with an intent use such a name, and this one's is settled: an object
+            // that could not be put back then.
+            let lost = SharePath::new("lost").expect("it is a legal path");
+            return match self.tree.remove_dir(&place) {
+                Ok(()) => {
+                    self.report.removed += 1;
+                    Ok(())
+                }
+                Err(_) => self.to_trash(&place, &trash_place(self.day, &lost, id)),
+            };
+        }
+        // A stage, a copy of a transfer, a probe of the filesystem: ours.
+        match self.tree.remove_private(&place) {
+            Err(TreeError::WrongKind) => self.tree.remove_dir(&place)?,
+            removed => removed?,
+        }
+        self.report.removed += 1;
+        Ok(())
+    }
+
+    fn stat(&self, place: &Place) -> Result<Option<crate::tree::Fingerprint>, TreeError> {
+        match self.tree.stat(place) {
+            Ok(found) => Ok(Some(found)),
+            Err(TreeError::NotFound) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn moved(&mut self, from: &Place, to: &Place) {
+        self.touch(from);
+        self.touch(to);
+        if let Place::Share(path) = to {
+            self.report.dirty.push(path.clone());
+        }
+    }
+
+    fn touch(&mut self, place: &Place) {
+        let mut next = place.parent();
+        while let Some(dir) = next {
+            next = match dir {
+                Place::Trash { .. } => dir.parent(),
+                Place::Share(_) | Place::Temp(_) => None,
+            };
+            self.touched.insert(dir);
+        }
+    }
+
+    fn trouble(&mut self, place: Place, error: TreeError) {
+        self.report.troubles.push((place, error));
+    }
+
+    /// Syncs every directory touched. If one fails no intent is settled: a power cut may still
+    /// take the moves back.
+    fn make_durable(&mut self) {
+        for dir in std::mem::take(&mut self.touched) {
+            match self.tree.sync_dir(&dir) {
+                // The directory is gone, and its names with it.
+                Ok(()) | Err(TreeError::NotFound | TreeError::WrongKind) => {}
+                Err(error) => {
+                    self.report.done.clear();
+                    self.trouble(dir, error);
+                }
+            }
+        }
+    }
+}

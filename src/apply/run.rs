@@ -1,0 +1,101 @@
+//! Runs a batch of operations: stage all, switch each, then make all durable together.
+//!
+//! **Invariant:** each operation gets exactly one outcome; `Done` means durable, and still there
+//! when it was looked at last; every other outcome but `Changed` means that nothing was done.
+//! **May not:** retry; the engine decides again.
+#![forbid(unsafe_code)]
+
+use std::collections::BTreeMap;
+
+use recsync_proto::SharePath;
+
+use super::is_same_object;
+use super::stage::{discard, stage};
+use super::switch::{Left, Switched, switch};
+use crate::engine::{Done, Op, Outcome};
+use crate::tree::{Fingerprint, Kind, Place, Tree, TreeError};
+
+/// Makes a batch of guarded changes, in order, and returns how each ended, by its number.
+///
+/// Operations that replace or remove must have their intents in the index, durably, before.
+pub fn run<T: Tree>(tree: &T, ops: Vec<Op>) -> Vec<(u64, Outcome)> {
+    if let Err(error) = tree.check_root() {
+        let failed = Outcome::Failed(TreeError::Io(error.to_string()));
+        return ops.iter().map(|op| (op.id, failed.clone())).collect();
+    }
+    let staged = stage(tree, &ops);
+    let mut switched = Vec::with_capacity(ops.len());
+    for (op, staged) in ops.iter().zip(staged) {
+        switched.push(staged.and_then(|staged| {
+            let switched = switch(tree, op, staged.as_ref());
+            if let (Err(_), Some(staged)) = (&switched, &staged) {
+                discard(tree, staged);
+            }
+            switched
+        }));
+    }
+    let durable = sync(tree, &switched);
+    let outcomes = ops.iter().zip(switched).zip(durable);
+    outcomes
+        .map(|((op, switched), durable)| match switched {
+            Err(outcome) => (op.id, outcome),
+            // The change is there, but a power cut may take it back: the next look tells.
+            Ok(_) if !durable => (op.id, Outcome::Changed),
+            Ok(switched) => (op.id, look_again(tree, op, switched)),
+        })
+        .collect()
+}
+
+/// Makes the changes durable, each directory synced once. Returns for each whether that worked.
+fn sync<T: Tree>(tree: &T, switched: &[Result<Switched<T::File>, Outcome>]) -> Vec<bool> {
+    let changes = || switched.iter().map(|switched| switched.as_ref().ok());
+    for object in changes().flatten().filter_map(|change| change.metadata.as_ref()) {
+        tree.start_sync(object);
+    }
+    let mut durable: Vec<bool> = changes()
+        .map(|change| {
+            let object = change.and_then(|change| change.metadata.as_ref());
+            object.is_none_or(|object| tree.sync(object).is_ok())
+        })
+        .collect();
+    let mut by_dir = BTreeMap::<&Place, Vec<usize>>::new();
+    for (number, change) in changes().enumerate() {
+        for dir in change.into_iter().flat_map(|change| &change.touched) {
+            by_dir.entry(dir).or_default().push(number);
+        }
+    }
+    for (dir, numbers) in by_dir {
+        if tree.sync_dir(dir).is_err() {
+            for number in numbers {
+                durable[number] = false;
+            }
+        }
+    }
+    durable
+}
+
+/// Looks at what a change left: the fingerprints by which the watcher's echo is known.
+fn look_again<T: Tree>(tree: &T, op: &Op, switched: Switched<T::File>) -> Outcome {
+    let found = match &switched.left {
+        Left::Nothing => None,
+        left => match tree.stat(&Place::Share(op.path.clone())) {
+            Ok(found) if is_left(left, &found) => Some(found),
+            // Somebody changed it at once, or nothing is known of it.
+            _ => return Outcome::Changed,
+        },
+    };
+    let stat = |dir: SharePath| Some((dir.clone(), tree.stat(&Place::Share(dir)).ok()?));
+    Outcome::Done(Done {
+        fingerprint: found,
+        made: switched.made.into_iter().filter_map(stat).collect(),
+        displaced: switched.displaced.and_then(|place| tree.stat(&place).ok()),
+    })
+}
+
+fn is_left(left: &Left, found: &Fingerprint) -> bool {
+    match left {
+        Left::Nothing => false,
+        Left::Dir => found.kind == Kind::Dir,
+        Left::Object(object) => is_same_object(object, found) && object.mode == found.mode,
+    }
+}

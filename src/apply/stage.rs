@@ -1,0 +1,241 @@
+//! Makes the new objects of a batch in `.recsync/tmp`: verified, with their metadata, durable.
+//!
+//! **Invariant:** what is staged is complete, holds the bytes it should, and is synced.
+//! **May not:** touch a name of the share, but to read a file's bytes.
+#![forbid(unsafe_code)]
+
+use recsync_proto::{Hash, SharePath};
+
+use super::{exchanged_name, part_name};
+use crate::engine::{Action, Op, Outcome, Source};
+use crate::observe::{ReadError, hash};
+use crate::tree::{Fingerprint, Kind, Place, Tree, TreeError};
+
+/// An object that is ready to be switched in.
+#[derive(Debug)]
+pub(super) struct Staged {
+    /// Its name in `.recsync/tmp`.
+    pub(super) name: String,
+    /// How it stats.
+    pub(super) stat: Fingerprint,
+    /// The name that a transfer's file had: it gets it back if it is not used.
+    transfer: Option<String>,
+}
+
+/// A file that is written but not yet synced.
+struct Written<F> {
+    name: String,
+    file: F,
+    transfer: Option<String>,
+}
+
+/// An object on its way to being staged.
+enum Making<F> {
+    Written(Written<F>),
+    Staged(Staged),
+}
+
+/// Stages what each operation puts in place: none for one that puts nothing. The files' syncs
+/// are started together, so that they wait for the disk once.
+pub(super) fn stage<T: Tree>(tree: &T, ops: &[Op]) -> Vec<Result<Option<Staged>, Outcome>> {
+    let making: Vec<_> = ops.iter().map(|op| make(tree, op)).collect();
+    let staged = making.into_iter().map(|making| match making? {
+        None => Ok(None),
+        Some(Making::Staged(staged)) => Ok(Some(staged)),
+        Some(Making::Written(written)) => finish(tree, written).map(Some),
+    });
+    let staged: Vec<_> = staged.collect();
+    ops.iter().zip(staged).map(|(op, staged)| name_for_exchange(tree, op, staged?)).collect()
+}
+
+/// Removes a staged object that is not used, or gives a transfer its file back. Best effort: what
+/// stays is found at the next start.
+pub(super) fn discard<T: Tree>(tree: &T, staged: &Staged) {
+    let place = Place::Temp(staged.name.clone());
+    // After an exchange the name may hold somebody's object.
+    if !tree.stat(&place).is_ok_and(|found| is_ours(staged, &found)) {
+        return;
+    }
+    let _left = match &staged.transfer {
+        Some(transfer) if *transfer == staged.name => Ok(()),
+        Some(transfer) => tree.rename(&place, &Place::Temp(transfer.clone())),
+        None if staged.stat.kind == Kind::Dir => tree.remove_dir(&place),
+        None => tree.remove_private(&place),
+    };
+}
+
+/// True if a stat shows the staged object.
+pub(super) fn is_ours(staged: &Staged, found: &Fingerprint) -> bool {
+    (found.kind, found.fs, found.ino) == (staged.stat.kind, staged.stat.fs, staged.stat.ino)
+}
+
+fn make<T: Tree>(tree: &T, op: &Op) -> Result<Option<Making<T::File>>, Outcome> {
+    let name = part_name(op.id);
+    match &op.action {
+        Action::File { size, hash, mtime_ns, mode, source } => {
+            let written = match source {
+                Source::Staged(transfer) => take_transfer(tree, transfer, *size)?,
+                Source::Inline(bytes) => write_inline(tree, name, bytes, *size, *hash)?,
+                Source::Local(from) => copy_local(tree, name, from, *size, *hash)?,
+            };
+            let dressed = tree
+                .set_mode(&written.file, *mode)
+                .and_then(|()| tree.set_mtime(&written.file, *mtime_ns));
+            if let Err(error) = dressed {
+                drop_written(tree, written);
+                return Err(Outcome::Failed(error));
+            }
+            tree.start_sync(&written.file);
+            Ok(Some(Making::Written(written)))
+        }
+        Action::Symlink { target, mtime_ns } => {
+            let place = Place::Temp(name.clone());
+            or_again(|| tree.make_link(&place, target), || tree.remove_private(&place))?;
+            let stat = tree.set_mtime_of(&place, *mtime_ns).and_then(|()| tree.stat(&place));
+            staged_now(name, stat, || tree.remove_private(&place))
+        }
+        // A new directory is made in its place; only one that replaces something is staged.
+        Action::Dir { mode } if op.expect.is_some_and(|expect| expect.kind != Kind::Dir) => {
+            let place = Place::Temp(name.clone());
+            or_again(|| tree.make_dir(&place, *mode), || tree.remove_dir(&place))?;
+            staged_now(name, tree.stat(&place), || tree.remove_dir(&place))
+        }
+        Action::Dir { .. } | Action::Remove | Action::Move { .. } | Action::Metadata { .. } => {
+            Ok(None)
+        }
+    }
+}
+
+/// Makes something; if an earlier attempt left its name behind, removes that first.
+fn or_again<R>(
+    make: impl Fn() -> Result<R, TreeError>,
+    remove: impl Fn() -> Result<(), TreeError>,
+) -> Result<R, Outcome> {
+    let made = match make() {
+        Err(TreeError::Exists) => remove().and_then(|()| make()),
+        made => made,
+    };
+    made.map_err(Outcome::Failed)
+}
+
+fn staged_now<F>(
+    name: String,
+    stat: Result<Fingerprint, TreeError>,
+    remove: impl Fn() -> Result<(), TreeError>,
+) -> Result<Option<Making<F>>, Outcome> {
+    match stat {
+        Ok(stat) => Ok(Some(Making::Staged(Staged { name, stat, transfer: None }))),
+        Err(error) => {
+            let _left = remove();
+            Err(Outcome::Failed(error))
+        }
+    }
+}
+
+fn take_transfer<T: Tree>(tree: &T, name: &str, size: u64) -> Result<Written<T::File>, Outcome> {
+    let file = match tree.open_temp(name) {
+        Ok(file) => file,
+        Err(TreeError::NotFound | TreeError::WrongKind) => return Err(Outcome::BadSource),
+        Err(error) => return Err(Outcome::Failed(error)),
+    };
+    match tree.stat_file(&file) {
+        Ok(stat) if stat.size == size => {
+            Ok(Written { name: name.to_owned(), file, transfer: Some(name.to_owned()) })
+        }
+        Ok(_) => Err(Outcome::BadSource),
+        Err(error) => Err(Outcome::Failed(error)),
+    }
+}
+
+fn write_inline<T: Tree>(
+    tree: &T,
+    name: String,
+    bytes: &[u8],
+    size: u64,
+    hash: Hash,
+) -> Result<Written<T::File>, Outcome> {
+    if bytes.len() as u64 != size || *blake3::hash(bytes).as_bytes() != hash.0 {
+        return Err(Outcome::BadSource);
+    }
+    let written = create(tree, name)?;
+    match tree.write_at(&written.file, 0, bytes) {
+        Ok(()) => Ok(written),
+        Err(error) => {
+            drop_written(tree, written);
+            Err(Outcome::Failed(error))
+        }
+    }
+}
+
+fn copy_local<T: Tree>(
+    tree: &T,
+    name: String,
+    from: &SharePath,
+    size: u64,
+    expected: Hash,
+) -> Result<Written<T::File>, Outcome> {
+    // Whatever keeps the other file from being read, the bytes can be had elsewhere.
+    let Ok(source) = tree.open(&Place::Share(from.clone())) else {
+        return Err(Outcome::BadSource);
+    };
+    let written = create(tree, name)?;
+    let copied = tree.copy_range(&source, &written.file, 0, size);
+    let outcome = match copied.map(|copied| copied == size) {
+        // The source may have changed while it was copied: what counts is the copy.
+        Ok(true) => match hash(tree, &written.file, size) {
+            Ok(found) if found == expected => return Ok(written),
+            Ok(_) | Err(ReadError::Short) => Outcome::BadSource,
+            Err(ReadError::Tree(error)) => Outcome::Failed(error),
+        },
+        Ok(false) => Outcome::BadSource,
+        Err(error @ (TreeError::NoSpace | TreeError::ReadOnly)) => Outcome::Failed(error),
+        Err(_) => Outcome::BadSource,
+    };
+    drop_written(tree, written);
+    Err(outcome)
+}
+
+fn create<T: Tree>(tree: &T, name: String) -> Result<Written<T::File>, Outcome> {
+    let place = Place::Temp(name.clone());
+    let file = or_again(|| tree.create_temp(&name), || tree.remove_private(&place))?;
+    Ok(Written { name, file, transfer: None })
+}
+
+/// Syncs a file and closes it: with it open for writing, the probe for writers would find us.
+fn finish<T: Tree>(tree: &T, written: Written<T::File>) -> Result<Staged, Outcome> {
+    match tree.sync(&written.file).and_then(|()| tree.stat_file(&written.file)) {
+        Ok(stat) => Ok(Staged { name: written.name, stat, transfer: written.transfer }),
+        Err(error) => {
+            // After a failed sync the kernel may call lost pages clean: these bytes are done for,
+            // a transfer's too.
+            let _left = tree.remove_private(&Place::Temp(written.name));
+            Err(Outcome::Failed(error))
+        }
+    }
+}
+
+/// Removes a file that is not to be used, but for a transfer's.
+fn drop_written<T: Tree>(tree: &T, written: Written<T::File>) {
+    if written.transfer.is_none() {
+        let _left = tree.remove_private(&Place::Temp(written.name));
+    }
+}
+
+/// Gives the object that is to be exchanged the name under which recovery looks at it first.
+fn name_for_exchange<T: Tree>(
+    tree: &T,
+    op: &Op,
+    staged: Option<Staged>,
+) -> Result<Option<Staged>, Outcome> {
+    let Some(mut staged) = staged else { return Ok(None) };
+    if op.expect.is_some() {
+        let name = exchanged_name(op.id);
+        let (from, to) = (Place::Temp(staged.name.clone()), Place::Temp(name.clone()));
+        if let Err(error) = tree.rename(&from, &to) {
+            discard(tree, &staged);
+            return Err(Outcome::Failed(error));
+        }
+        staged.name = name;
+    }
+    Ok(Some(staged))
+}

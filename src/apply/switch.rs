@@ -1,0 +1,409 @@
+//! Makes one guarded change under the names of the share: look, switch, look at what came out.
+//!
+//! **Invariant:** an object leaves its name only if it is the expected one and has no writer; what
+//! came out otherwise goes back, and what cannot go back is kept.
+//! **May not:** wait for the disk; that is done for the whole batch.
+#![forbid(unsafe_code)]
+
+use recsync_proto::SharePath;
+use recsync_proto::path::COMPONENT_LEN_MAX;
+
+use super::stage::{Staged, is_ours};
+use super::{is_expected, is_same_object, writer_at};
+use crate::engine::{Action, Op, Outcome};
+use crate::tree::{Fingerprint, Kind, Place, Tree, TreeError, Writer};
+
+/// Mode of directories that are made because something is put below them; their own record
+/// brings the real one. FreeSWITCH makes its directories so.
+const PARENT_MODE: u32 = 0o750;
+/// Names tried in the trash for one object.
+const TRASH_NAMES_MAX: u32 = 8;
+
+/// A change that was made and is not yet durable.
+#[derive(Debug)]
+pub(super) struct Switched<F> {
+    /// What must be at the path when all is done.
+    pub(super) left: Left,
+    /// Directories made above the path, the highest first.
+    pub(super) made: Vec<SharePath>,
+    /// Where the displaced object is.
+    pub(super) displaced: Option<Place>,
+    /// Directories whose names changed.
+    pub(super) touched: Vec<Place>,
+    /// The object, if its metadata changed in place.
+    pub(super) metadata: Option<F>,
+}
+
+/// What a change leaves at the path.
+#[derive(Debug)]
+pub(super) enum Left {
+    /// Nothing.
+    Nothing,
+    /// A directory.
+    Dir,
+    /// This object.
+    Object(Fingerprint),
+}
+
+impl<F> Switched<F> {
+    fn new(left: Left) -> Self {
+        Switched { left, made: Vec::new(), displaced: None, touched: Vec::new(), metadata: None }
+    }
+
+    /// Notes that a name was added or removed: its directory, and in the trash those above it,
+    /// which may be new.
+    fn touch(&mut self, place: &Place) {
+        let mut next = place.parent();
+        while let Some(dir) = next {
+            next = match dir {
+                Place::Trash { .. } => dir.parent(),
+                Place::Share(_) | Place::Temp(_) => None,
+            };
+            self.touched.push(dir);
+        }
+    }
+}
+
+/// Makes an operation's change. After an error the tree is as the outcome says, but for `staged`,
+/// which is where it was unless it was lost to somebody.
+pub(super) fn switch<T: Tree>(
+    tree: &T,
+    op: &Op,
+    staged: Option<&Staged>,
+) -> Result<Switched<T::File>, Outcome> {
+    let mut made = Vec::new();
+    let switched = make_parents(tree, op, &mut made).and_then(|()| match (&op.action, staged) {
+        (Action::Remove, _) => remove(tree, op),
+        (Action::Move { from, from_expect, mtime_ns, mode }, _) => {
+            rename(tree, op, from, from_expect, *mode, *mtime_ns)
+        }
+        (Action::Metadata { mode, mtime_ns }, _) => metadata(tree, op, *mode, *mtime_ns),
+        (Action::Dir { mode }, None) if op.expect.is_some() => {
+            metadata(tree, op, Some(*mode), None)
+        }
+        (Action::Dir { mode }, None) => make_dir(tree, op, *mode),
+        (Action::File { .. } | Action::Symlink { .. } | Action::Dir { .. }, Some(staged)) => {
+            match &op.expect {
+                None => put(tree, op, staged),
+                Some(expect) => replace(tree, op, expect, staged),
+            }
+        }
+        (Action::File { .. } | Action::Symlink { .. }, None) => {
+            Err(bug("nothing was staged for it"))
+        }
+    });
+    match switched {
+        Ok(mut switched) => {
+            for dir in &made {
+                switched.touch(&Place::Share(dir.clone()));
+            }
+            switched.made = made;
+            Ok(switched)
+        }
+        Err(outcome) => {
+            for dir in made.iter().rev() {
+                // Somebody may use it already.
+                let _in_use = tree.remove_dir(&Place::Share(dir.clone()));
+            }
+            Err(outcome)
+        }
+    }
+}
+
+/// Makes the directories above the path of an operation that puts something there.
+fn make_parents<T: Tree>(tree: &T, op: &Op, made: &mut Vec<SharePath>) -> Result<(), Outcome> {
+    let adds = !matches!(op.action, Action::Remove | Action::Metadata { .. });
+    if !adds || op.expect.is_some() {
+        return Ok(());
+    }
+    let mut missing = Vec::new();
+    for dir in op.path.ancestors() {
+        match tree.stat(&Place::Share(dir.clone())) {
+            Ok(found) if found.kind == Kind::Dir => break,
+            Ok(_) => return Err(Outcome::Changed),
+            Err(TreeError::NotFound) => missing.push(dir),
+            Err(error) => return Err(refused(error)),
+        }
+    }
+    for dir in missing.into_iter().rev() {
+        match tree.make_dir(&Place::Share(dir.clone()), PARENT_MODE) {
+            Ok(()) => made.push(dir),
+            // Somebody made it in this instant; if it is no directory, the next call says so.
+            Err(TreeError::Exists) => {}
+            Err(error) => return Err(refused(error)),
+        }
+    }
+    Ok(())
+}
+
+/// Puts a staged object under a free name.
+fn put<T: Tree>(tree: &T, op: &Op, staged: &Staged) -> Result<Switched<T::File>, Outcome> {
+    let path = Place::Share(op.path.clone());
+    tree.rename(&Place::Temp(staged.name.clone()), &path).map_err(refused)?;
+    let mut switched = Switched::new(Left::Object(staged.stat));
+    switched.touch(&path);
+    Ok(switched)
+}
+
+/// Makes a directory under a free name.
+fn make_dir<T: Tree>(tree: &T, op: &Op, mode: u32) -> Result<Switched<T::File>, Outcome> {
+    let path = Place::Share(op.path.clone());
+    tree.make_dir(&path, mode).map_err(refused)?;
+    let mut switched = Switched::new(Left::Dir);
+    switched.touch(&path);
+    Ok(switched)
+}
+
+/// Exchanges a staged object with the expected one.
+fn replace<T: Tree>(
+    tree: &T,
+    op: &Op,
+    expect: &Fingerprint,
+    staged: &Staged,
+) -> Result<Switched<T::File>, Outcome> {
+    let (path, temp) = (Place::Share(op.path.clone()), Place::Temp(staged.name.clone()));
+    expect_at(tree, &path, expect)?;
+    if expect.kind == Kind::Dir {
+        // The last word is had after the exchange; this keeps a directory in use from vanishing
+        // for that instant.
+        if !tree.list(&path).map_err(refused)?.is_empty() {
+            return Err(Outcome::Changed);
+        }
+    } else {
+        place_for_displaced(op)?;
+    }
+    tree.exchange(&temp, &path).map_err(refused)?;
+    match move_displaced(tree, op, expect, &temp) {
+        Ok(displaced) => {
+            let mut switched = Switched::new(Left::Object(staged.stat));
+            switched.touch(&path);
+            if let Some(place) = &displaced {
+                switched.touch(place);
+            }
+            switched.displaced = displaced;
+            Ok(switched)
+        }
+        Err(outcome) => Err(put_back(tree, op, staged, outcome)),
+    }
+}
+
+/// Looks at what came out of an exchange and moves it on to where it belongs: nowhere for an empty
+/// directory, which is removed.
+fn move_displaced<T: Tree>(
+    tree: &T,
+    op: &Op,
+    expect: &Fingerprint,
+    temp: &Place,
+) -> Result<Option<Place>, Outcome> {
+    expect_object_at(tree, temp, expect)?;
+    if expect.kind == Kind::Dir {
+        tree.remove_dir(temp).map_err(refused)?;
+        return Ok(None);
+    }
+    move_to(tree, temp, place_for_displaced(op)?).map(Some)
+}
+
+/// Takes back an exchange whose other half was not what it should be.
+fn put_back<T: Tree>(tree: &T, op: &Op, staged: &Staged, outcome: Outcome) -> Outcome {
+    let (path, temp) = (Place::Share(op.path.clone()), Place::Temp(staged.name.clone()));
+    let back = match tree.exchange(&temp, &path) {
+        // Somebody removed the new object at once: the name is free.
+        Err(TreeError::NotFound) => tree.rename(&temp, &path),
+        back => back,
+    };
+    if back.is_err() {
+        keep(tree, op, &temp);
+        return Outcome::Changed;
+    }
+    match tree.stat(&temp) {
+        Ok(found) if !is_ours(staged, &found) => {
+            // Somebody put a third object under the name in that instant: the latest, so it
+            // belongs there, and the other one is kept.
+            let _either_way = tree.exchange(&temp, &path);
+            keep(tree, op, &temp);
+            Outcome::Changed
+        }
+        _ => outcome,
+    }
+}
+
+/// Keeps an object that came out and has no way back: where the expected one was to go, or else
+/// under its temporary name, which the next start does not remove.
+fn keep<T: Tree>(tree: &T, op: &Op, temp: &Place) {
+    if let Some(place) = &op.displaced {
+        let _stays = move_to(tree, temp, place);
+    }
+}
+
+fn remove<T: Tree>(tree: &T, op: &Op) -> Result<Switched<T::File>, Outcome> {
+    let path = Place::Share(op.path.clone());
+    let Some(expect) = &op.expect else { return Err(Outcome::Changed) };
+    expect_at(tree, &path, expect)?;
+    let mut switched = Switched::new(Left::Nothing);
+    switched.touch(&path);
+    if expect.kind == Kind::Dir {
+        tree.remove_dir(&path).map_err(refused)?;
+        return Ok(switched);
+    }
+    let place = move_to(tree, &path, place_for_displaced(op)?)?;
+    if let Err(outcome) = expect_object_at(tree, &place, expect) {
+        // If its name is taken again, it is kept where it is.
+        let back = tree.rename(&place, &path);
+        return Err(if back.is_ok() { outcome } else { Outcome::Changed });
+    }
+    switched.touch(&place);
+    switched.displaced = Some(place);
+    Ok(switched)
+}
+
+fn rename<T: Tree>(
+    tree: &T,
+    op: &Op,
+    from: &SharePath,
+    from_expect: &Fingerprint,
+    mode: Option<u32>,
+    mtime_ns: i64,
+) -> Result<Switched<T::File>, Outcome> {
+    if op.expect.is_some() {
+        return Err(bug("a rename cannot replace"));
+    }
+    let (from, path) = (Place::Share(from.clone()), Place::Share(op.path.clone()));
+    expect_at(tree, &from, from_expect)?;
+    tree.rename(&from, &path).map_err(refused)?;
+    let dressed = expect_object_at(tree, &path, from_expect)
+        .and_then(|()| dress(tree, &path, from_expect, mode, Some(mtime_ns)));
+    match dressed {
+        Ok((stat, metadata)) => {
+            let mut switched = Switched::new(Left::Object(stat));
+            switched.touch(&from);
+            switched.touch(&path);
+            switched.metadata = metadata;
+            Ok(switched)
+        }
+        Err(outcome) => {
+            // If the old name is taken again, it keeps the new one.
+            let back = tree.rename(&path, &from);
+            Err(if back.is_ok() { outcome } else { Outcome::Changed })
+        }
+    }
+}
+
+fn metadata<T: Tree>(
+    tree: &T,
+    op: &Op,
+    mode: Option<u32>,
+    mtime_ns: Option<i64>,
+) -> Result<Switched<T::File>, Outcome> {
+    let path = Place::Share(op.path.clone());
+    let Some(expect) = &op.expect else { return Err(Outcome::Changed) };
+    expect_at(tree, &path, expect)?;
+    let (stat, metadata) = dress(tree, &path, expect, mode, mtime_ns)?;
+    let mut switched = Switched::new(Left::Object(stat));
+    if metadata.is_none() {
+        switched.touch(&path);
+    }
+    switched.metadata = metadata;
+    Ok(switched)
+}
+
+/// Sets the metadata of an expected object, all or nothing. Returns how it stats then, and the
+/// object to be synced: none for a symbolic link, which has no descriptor to sync.
+fn dress<T: Tree>(
+    tree: &T,
+    place: &Place,
+    expect: &Fingerprint,
+    mode: Option<u32>,
+    mtime_ns: Option<i64>,
+) -> Result<(Fingerprint, Option<T::File>), Outcome> {
+    if expect.kind == Kind::Symlink {
+        if let Some(mtime_ns) = mtime_ns {
+            tree.set_mtime_of(place, mtime_ns).map_err(refused)?;
+        }
+        return Ok((tree.stat(place).map_err(|_| Outcome::Changed)?, None));
+    }
+    let object = tree.open_for_metadata(place).map_err(refused)?;
+    // Looked at through the descriptor and just before: a write that came between would be
+    // hidden by the time that is set now.
+    let before = tree.stat_file(&object).map_err(refused)?;
+    if !is_same_object(expect, &before) {
+        return Err(Outcome::Changed);
+    }
+    if let Some(mtime_ns) = mtime_ns {
+        tree.set_mtime(&object, mtime_ns).map_err(refused)?;
+    }
+    if let Some(mode) = mode
+        && let Err(error) = tree.set_mode(&object, mode)
+    {
+        let undone = mtime_ns.is_none() || tree.set_mtime(&object, before.mtime_ns).is_ok();
+        return Err(if undone { refused(error) } else { Outcome::Changed });
+    }
+    let after = tree.stat_file(&object).map_err(|_| Outcome::Changed)?;
+    Ok((after, Some(object)))
+}
+
+/// Checks that a name holds the expected object, and that nobody writes to it.
+fn expect_at<T: Tree>(tree: &T, place: &Place, expect: &Fingerprint) -> Result<(), Outcome> {
+    let found = tree.stat(place).map_err(refused)?;
+    if !is_expected(expect, &found) {
+        return Err(Outcome::Changed);
+    }
+    match writer_at(tree, place, found.kind).map_err(refused)? {
+        Writer::Some => Err(Outcome::Writer),
+        Writer::None | Writer::Unknown => Ok(()),
+    }
+}
+
+/// Checks that what was just moved is the expected object, and that nobody writes to it: first the
+/// writers, for one that is gone then has left its mark in the stat.
+fn expect_object_at<T: Tree>(tree: &T, place: &Place, expect: &Fingerprint) -> Result<(), Outcome> {
+    if writer_at(tree, place, expect.kind).map_err(refused)? == Writer::Some {
+        return Err(Outcome::Writer);
+    }
+    let found = tree.stat(place).map_err(refused)?;
+    if is_same_object(expect, &found) { Ok(()) } else { Err(Outcome::Changed) }
+}
+
+fn place_for_displaced(op: &Op) -> Result<&Place, Outcome> {
+    op.displaced.as_ref().ok_or_else(|| bug("there is no place for what it displaces"))
+}
+
+/// Moves an object to a free name: in the trash another one if the name is taken. Returns where.
+pub(super) fn move_to<T: Tree>(tree: &T, from: &Place, to: &Place) -> Result<Place, Outcome> {
+    let mut tried = to.clone();
+    let mut attempt = 1;
+    loop {
+        match (tree.rename(from, &tried), to) {
+            (Ok(()), _) => return Ok(tried),
+            (Err(TreeError::Exists), Place::Trash { day, path }) if attempt < TRASH_NAMES_MAX => {
+                tried = Place::Trash { day: day.clone(), path: suffixed(path, attempt) };
+                attempt += 1;
+            }
+            (Err(error), _) => return Err(refused(error)),
+        }
+    }
+}
+
+/// Returns a path with `~NUMBER` after its name, which is cut to fit.
+fn suffixed(path: &SharePath, number: u32) -> SharePath {
+    let suffix = format!("~{number}");
+    let name = path.name();
+    let kept = &name[..name.len().min(COMPONENT_LEN_MAX - suffix.len())];
+    let name = [kept, suffix.as_bytes()].concat();
+    // A path at the very limit has no room for the suffix: it loses its directories.
+    path.parent().join(&name).or_else(|_| SharePath::new(name)).unwrap_or_else(|_| path.clone())
+}
+
+/// Tells what a refusal means: the tree is not what it was thought to be, or it cannot be done.
+fn refused(error: TreeError) -> Outcome {
+    match error {
+        TreeError::NotFound | TreeError::Exists | TreeError::NotEmpty | TreeError::WrongKind => {
+            Outcome::Changed
+        }
+        error => Outcome::Failed(error),
+    }
+}
+
+/// An operation that makes no sense: nothing is done.
+fn bug(what: &str) -> Outcome {
+    Outcome::Failed(TreeError::Io(format!("recsync planned what cannot be done: {what}")))
+}

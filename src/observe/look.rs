@@ -1,0 +1,210 @@
+//! Looks at one path: is it there, is anyone writing it, what does it hold?
+//!
+//! **Invariant:** `Found` for a file means read whole between two equal stats, no writer before
+//! and after, bytes durable; `Absent` only on the kernel's word that there is no such name.
+//! **May not:** decide what a finding means; wait.
+#![forbid(unsafe_code)]
+
+use std::time::Duration;
+
+use recsync_proto::message::FILE_SIZE_MAX;
+use recsync_proto::{Content, SharePath};
+
+use super::read::{ReadError, hash, read_full};
+use crate::engine::{Hint, Look};
+use crate::index::Installed;
+use crate::tree::{Fingerprint, Kind, Place, Tree, TreeError, Writer};
+
+/// Without the kernel's word on writers, a file that looks unfinished must be this old.
+const UNFINISHED_AGE: Duration = Duration::from_secs(600);
+/// Without the kernel's word on writers, any other file must be this many settle times old.
+const WEAK_SETTLES: u32 = 8;
+/// Longest tick of a filesystem's timestamps on Linux: the timer interrupt at its slowest, 100 Hz
+/// (kernels from 6.13 on are finer once a file was looked at). Below the default settle of 20 ms,
+/// so it holds up nothing in the normal case.
+const TICK: Duration = Duration::from_millis(10);
+/// Tick of filesystems that keep whole seconds (ext3, ext4 with small inodes) or two (FAT).
+const COARSE_TICK: Duration = Duration::from_secs(2);
+/// Longest target of a symbolic link that the protocol carries, exclusive.
+const TARGET_LEN_END: usize = 4_096;
+
+/// Looks at a path and tells what it shows. Reads a file's bytes only if they may have changed.
+///
+/// `settle` is the share's settle time; `wall_ns` reads the wall clock, nanoseconds since 1970.
+pub fn look<T: Tree>(
+    tree: &T,
+    path: &SharePath,
+    installed: Option<&Installed>,
+    hint: Hint,
+    settle: Duration,
+    wall_ns: impl Fn() -> i64,
+) -> Look {
+    let place = Place::Share(path.clone());
+    let found = match tree.stat(&place) {
+        Ok(found) => found,
+        Err(error) => return not_there(tree, path, error),
+    };
+    if installed.is_some_and(|installed| installed.fingerprint == found) {
+        return Look::Unchanged;
+    }
+    let looked = match found.kind {
+        Kind::Special => Ok(Look::Special),
+        Kind::Dir => Ok(Look::Found { content: Content::Dir, fingerprint: found }),
+        Kind::Symlink => look_at_link(tree, &place, &found),
+        Kind::File => {
+            let unread = installed.filter(|_| hint == Hint::Attributes);
+            look_at_file(tree, &place, unread, settle, wall_ns)
+        }
+    };
+    match looked {
+        Ok(look) => look,
+        // It was there a moment ago and has another kind or is gone now: the next look tells.
+        Err(TreeError::NotFound | TreeError::WrongKind) => Look::Unstable,
+        Err(error) => Look::Unknown(error),
+    }
+}
+
+/// Tells absence from ignorance.
+fn not_there<T: Tree>(tree: &T, path: &SharePath, error: TreeError) -> Look {
+    match error {
+        TreeError::NotFound => Look::Absent,
+        // Something above may be a plain file now: then nothing can be below it. A symbolic link
+        // above is no such evidence: an archive that was moved away and linked is still there.
+        TreeError::WrongKind => {
+            let mut above = path.ancestors().map(|dir| tree.stat(&Place::Share(dir)));
+            match above.find(|stat| *stat != Err(TreeError::WrongKind)) {
+                Some(Ok(found)) if matches!(found.kind, Kind::File | Kind::Special) => Look::Absent,
+                _ => Look::Unknown(error),
+            }
+        }
+        _ => Look::Unknown(error),
+    }
+}
+
+fn look_at_link<T: Tree>(tree: &T, place: &Place, before: &Fingerprint) -> Result<Look, TreeError> {
+    let target = tree.read_link(place)?;
+    let after = tree.stat(place)?;
+    if after != *before {
+        return Ok(Look::Unstable);
+    }
+    if target.is_empty() || target.len() >= TARGET_LEN_END || target.contains(&0) {
+        return Ok(Look::Unsyncable(format!(
+            "the link's target is {} bytes long, at most {} can be synced",
+            target.len(),
+            TARGET_LEN_END - 1
+        )));
+    }
+    Ok(Look::Found { content: Content::Symlink { target }, fingerprint: after })
+}
+
+/// `unread` is what the file holds if its bytes did not change and need not be read.
+fn look_at_file<T: Tree>(
+    tree: &T,
+    place: &Place,
+    unread: Option<&Installed>,
+    settle: Duration,
+    wall_ns: impl Fn() -> i64,
+) -> Result<Look, TreeError> {
+    let file = tree.open(place)?;
+    let before = tree.stat_file(&file)?;
+    if before.size > FILE_SIZE_MAX {
+        return Ok(Look::Unsyncable(format!(
+            "the file is {} bytes long, at most {FILE_SIZE_MAX} can be synced",
+            before.size
+        )));
+    }
+    let writer = tree.writer(&file)?;
+    if writer == Writer::Some {
+        return Ok(Look::Busy);
+    }
+    // A change of mode or owner: the same bytes as far as a stat can tell, so neither their age
+    // nor their hash is in question.
+    if let Some(installed) = unread.filter(|known| known.fingerprint.same_bytes(&before)) {
+        return Ok(Look::Found { content: installed.content.clone(), fingerprint: before });
+    }
+    // Read after the stat: a clock that was read before it could miss a write in between.
+    let wall_ns = wall_ns();
+    if writer == Writer::Unknown {
+        let remaining = weak_gate(tree, &file, &before, settle, wall_ns)?;
+        if let Some(remaining) = remaining {
+            return Ok(Look::TooFresh(remaining));
+        }
+    }
+    if is_racy(before.ctime_ns, wall_ns) {
+        return Ok(Look::Unstable);
+    }
+    // Before its version can reach a peer's index: after a power cut a file without its bytes
+    // would look like a newer version and destroy the good copy there.
+    tree.sync_data(&file)?;
+    let hash = match hash(tree, &file, before.size) {
+        Ok(hash) => hash,
+        Err(ReadError::Short) => return Ok(Look::Unstable),
+        Err(ReadError::Tree(error)) => return Err(error),
+    };
+    if tree.stat_file(&file)? != before {
+        return Ok(Look::Unstable);
+    }
+    // Stores through a mapping need not move the mtime; only a second probe rules them out.
+    if tree.writer(&file)? == Writer::Some {
+        return Ok(Look::Busy);
+    }
+    if tree.stat(place)? != before {
+        return Ok(Look::Unstable);
+    }
+    let content = Content::File { size: before.size, hash };
+    Ok(Look::Found { content, fingerprint: before })
+}
+
+/// True if a write now could leave the same ctime as the one that is there: then two equal stats
+/// prove nothing (git's "racy clean"). A ctime ahead of the clock is not racy, for a write now
+/// would set it back.
+fn is_racy(ctime_ns: i64, wall_ns: i64) -> bool {
+    let coarse = ctime_ns % 1_000_000_000 == 0;
+    let tick = if coarse { COARSE_TICK } else { TICK };
+    wall_ns >= ctime_ns && age(ctime_ns, wall_ns) < tick
+}
+
+/// How far apart a timestamp and the clock are. Both ways: what is being written now has a ctime
+/// close to now, and a clock that was set back must not hold a file up for as long as that.
+fn age(ctime_ns: i64, wall_ns: i64) -> Duration {
+    Duration::from_nanos(wall_ns.abs_diff(ctime_ns))
+}
+
+/// Where the kernel does not tell of writers: returns how much longer to wait before a file is
+/// trusted to be complete, none if it is old enough.
+fn weak_gate<T: Tree>(
+    tree: &T,
+    file: &T::File,
+    stat: &Fingerprint,
+    settle: Duration,
+    wall_ns: i64,
+) -> Result<Option<Duration>, TreeError> {
+    // The ctime, not the mtime: every write moves it and nobody can set it back.
+    let age = age(stat.ctime_ns, wall_ns);
+    let settled = settle * WEAK_SETTLES;
+    if age >= settled.max(UNFINISHED_AGE) {
+        return Ok(None);
+    }
+    let needed = if looks_unfinished(tree, file, stat.size)? {
+        settled.max(UNFINISHED_AGE)
+    } else {
+        settled
+    };
+    Ok(needed.checked_sub(age).filter(|remaining| !remaining.is_zero()))
+}
+
+/// True for an empty file, and for a RIFF file whose header tells fewer bytes than there are: a
+/// recorder writes the header's sizes when it closes.
+fn looks_unfinished<T: Tree>(tree: &T, file: &T::File, size: u64) -> Result<bool, TreeError> {
+    let mut header = [0; 8];
+    let len = read_full(tree, file, 0, &mut header)?;
+    if size == 0 {
+        return Ok(true);
+    }
+    if len < header.len() || &header[..4] != b"RIFF" {
+        return Ok(false);
+    }
+    let told = u32::from_le_bytes([header[4], header[5], header[6], header[7]]);
+    // The size field leaves out the first 8 bytes; chunks are padded to even lengths.
+    Ok(u64::from(told).next_multiple_of(2) + 8 < size)
+}

@@ -1,0 +1,357 @@
+//! Walks a directory and compares it with the index: finds what the watcher may have missed.
+//!
+//! A finding is a dirty path, not a verdict: each is looked at before anything is decided.
+//!
+//! **Invariant:** absences come last, after the root was checked again, and never from below a
+//! directory that could not be listed; memory holds one directory's names, the directories still
+//! to be entered, and at most [`ABSENT_MAX`] absences.
+//! **May not:** read a file's bytes, or follow a symbolic link or a mount.
+#![forbid(unsafe_code)]
+
+use std::ops::ControlFlow;
+
+use recsync_proto::SharePath;
+use thiserror::Error;
+
+use crate::engine::Hint;
+use crate::index::{Entry, IndexError, IndexRead, Installed};
+use crate::tree::{Fingerprint, Kind, Place, RootError, Tree, TreeError};
+
+/// Absences held back until the walk is done; beyond that they are told early, so that memory
+/// stays bounded, and renames among them are seen as a delete first.
+const ABSENT_MAX: usize = 100_000;
+/// Index entries per read.
+const PAGE_LEN: usize = 1_024;
+/// Special files, and names that cannot be synced, that a report names.
+const NAMED_MAX: usize = 10;
+/// Unreadable places that a report names; beyond that they are only counted.
+const UNREADABLE_MAX: usize = 1_000;
+
+/// A path that differs from the index.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScanItem {
+    /// Which.
+    pub path: SharePath,
+    /// [`Hint::Written`] for what is there, [`Hint::MovedAway`] for what is not: its new name
+    /// may be among the findings.
+    pub hint: Hint,
+}
+
+/// A place that could not be looked at: nothing is known of it or of what is below.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unreadable {
+    /// Which.
+    pub path: SharePath,
+    /// Why; [`TreeError::CrossDevice`] is a mount point, which is never entered.
+    pub why: TreeError,
+}
+
+/// What a scan saw.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ScanReport {
+    /// Regular files.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Directories, without the one that was scanned.
+    pub dirs: u64,
+    /// Sockets, FIFOs and devices, which are never synced.
+    pub special: u64,
+    /// The first of them.
+    pub special_named: Vec<SharePath>,
+    /// Names that no [`SharePath`] can hold (too long), with all below them.
+    pub unsyncable: u64,
+    /// The directories of the first of them.
+    pub unsyncable_in: Vec<SharePath>,
+    /// Places that could not be looked at.
+    pub unreadable: u64,
+    /// The first of them.
+    pub unreadable_named: Vec<Unreadable>,
+    /// Paths told as dirty because they differ.
+    pub differing: u64,
+    /// Paths told as dirty because they are gone.
+    pub absent: u64,
+    /// True if the receiver of the findings stopped the scan.
+    pub stopped: bool,
+}
+
+impl ScanReport {
+    /// True if everything was seen.
+    pub fn is_complete(&self) -> bool {
+        !self.stopped && self.unreadable == 0
+    }
+}
+
+/// Why a scan ended early; what it told until then holds.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum ScanError {
+    /// The share may not be touched: no absence was told on its strength.
+    #[error(transparent)]
+    Root(#[from] RootError),
+    /// The index did not answer.
+    #[error(transparent)]
+    Index(#[from] IndexError),
+}
+
+/// Scans a directory and all below it, and tells `emit` each path that differs from the index:
+/// first what is there, then what is gone. `emit` may stop the scan.
+///
+/// # Errors
+/// If the root is not fit to be touched, before or after the walk, or the index does not answer.
+pub fn scan<T: Tree, I: IndexRead>(
+    tree: &T,
+    index: &I,
+    dir: &SharePath,
+    emit: &mut dyn FnMut(ScanItem) -> ControlFlow<()>,
+) -> Result<ScanReport, ScanError> {
+    tree.check_root()?;
+    let mut scan = Scan {
+        tree,
+        index,
+        emit,
+        fs: tree.stat(&Place::Share(dir.clone())).ok().map(|found| found.fs),
+        to_enter: Vec::new(),
+        absent: Vec::new(),
+        report: ScanReport::default(),
+    };
+    match scan.walk(dir).and_then(|()| scan.tell_absent()) {
+        Ok(()) => Ok(scan.report),
+        Err(End::Stopped) => Ok(ScanReport { stopped: true, ..scan.report }),
+        Err(End::Failed(error)) => Err(error),
+    }
+}
+
+/// Why a walk ends before its time.
+enum End {
+    Stopped,
+    Failed(ScanError),
+}
+
+impl<E: Into<ScanError>> From<E> for End {
+    fn from(error: E) -> Self {
+        End::Failed(error.into())
+    }
+}
+
+struct Scan<'a, T, I> {
+    tree: &'a T,
+    index: &'a I,
+    emit: &'a mut dyn FnMut(ScanItem) -> ControlFlow<()>,
+    /// The filesystem of the directory that was asked for, if that is there.
+    fs: Option<u64>,
+    to_enter: Vec<SharePath>,
+    absent: Vec<SharePath>,
+    report: ScanReport,
+}
+
+impl<T: Tree, I: IndexRead> Scan<'_, T, I> {
+    fn walk(&mut self, dir: &SharePath) -> Result<(), End> {
+        if dir.is_root() {
+            self.to_enter.push(dir.clone());
+        } else {
+            let known = self.index.entry(dir)?.and_then(|entry| entry.installed);
+            self.compare(dir, known.as_ref())?;
+        }
+        while let Some(dir) = self.to_enter.pop() {
+            self.enter(&dir)?;
+        }
+        Ok(())
+    }
+
+    fn enter(&mut self, dir: &SharePath) -> Result<(), End> {
+        let place = Place::Share(dir.clone());
+        let mut names = match self.tree.list(&place) {
+            Ok(entries) => entries.into_iter().map(|entry| entry.name).collect::<Vec<_>>(),
+            // It was a directory a moment ago: look at it, and at all that was below.
+            Err(TreeError::NotFound | TreeError::WrongKind) if !dir.is_root() => {
+                self.differs(dir)?;
+                return self.gone_below(dir);
+            }
+            Err(why) => {
+                self.unreadable(dir, why);
+                return Ok(());
+            }
+        };
+        names.sort_unstable();
+        let first_to_enter = self.to_enter.len();
+        let mut known = Children::new(self.index, dir);
+        let mut next = known.next()?;
+        for name in names {
+            while let Some((path, entry)) = next.take_if(|(path, _)| path.name() < &name[..]) {
+                self.gone(&path, entry.installed.as_ref())?;
+                next = known.next()?;
+            }
+            let Ok(path) = dir.join(&name) else {
+                self.report.unsyncable += 1;
+                name_some(&mut self.report.unsyncable_in, dir);
+                continue;
+            };
+            match next.take_if(|(known, _)| *known == path) {
+                Some((_, entry)) => {
+                    self.compare(&path, entry.installed.as_ref())?;
+                    next = known.next()?;
+                }
+                None => self.compare(&path, None)?,
+            }
+        }
+        while let Some((path, entry)) = next {
+            self.gone(&path, entry.installed.as_ref())?;
+            next = known.next()?;
+        }
+        // The last one pushed is entered first: names in order.
+        self.to_enter[first_to_enter..].reverse();
+        Ok(())
+    }
+
+    /// Compares what a listed name holds with what is installed there.
+    fn compare(&mut self, path: &SharePath, installed: Option<&Installed>) -> Result<(), End> {
+        let found = match self.tree.stat(&Place::Share(path.clone())) {
+            Ok(found) => found,
+            Err(TreeError::NotFound) => return self.gone(path, installed),
+            Err(why) => {
+                self.unreadable(path, why);
+                return Ok(());
+            }
+        };
+        if self.fs.is_some_and(|fs| fs != found.fs) {
+            self.unreadable(path, TreeError::CrossDevice);
+            return Ok(());
+        }
+        self.count(path, &found);
+        if found.kind == Kind::Dir {
+            self.to_enter.push(path.clone());
+        }
+        let same = installed.is_some_and(|installed| is_same(&installed.fingerprint, &found));
+        // A special file is no finding by itself, but what it replaced is gone.
+        if same || found.kind == Kind::Special && installed.is_none() {
+            return Ok(());
+        }
+        self.differs(path)?;
+        if found.kind == Kind::Dir { Ok(()) } else { self.gone_below(path) }
+    }
+
+    fn count(&mut self, path: &SharePath, found: &Fingerprint) {
+        match found.kind {
+            Kind::File => {
+                self.report.files += 1;
+                self.report.bytes += found.size;
+            }
+            Kind::Dir => self.report.dirs += 1,
+            Kind::Symlink => {}
+            Kind::Special => {
+                self.report.special += 1;
+                name_some(&mut self.report.special_named, path);
+            }
+        }
+    }
+
+    fn differs(&mut self, path: &SharePath) -> Result<(), End> {
+        self.report.differing += 1;
+        self.tell(path.clone(), Hint::Written)
+    }
+
+    fn tell(&mut self, path: SharePath, hint: Hint) -> Result<(), End> {
+        match (self.emit)(ScanItem { path, hint }) {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(()) => Err(End::Stopped),
+        }
+    }
+
+    /// Notes that a path that the index knows is not there.
+    fn gone(&mut self, path: &SharePath, installed: Option<&Installed>) -> Result<(), End> {
+        if installed.is_some() {
+            self.hold_back(path.clone())?;
+        }
+        // Most absences are files: only a directory is asked for what was below it. One that is
+        // not installed itself may still have been implied by something below.
+        if installed.is_none_or(|installed| installed.content.is_dir()) {
+            self.gone_below(path)?;
+        }
+        Ok(())
+    }
+
+    /// Notes that all that is installed below a path is not there.
+    fn gone_below(&mut self, dir: &SharePath) -> Result<(), End> {
+        if !self.index.has_installed_below(dir)? {
+            return Ok(());
+        }
+        let mut to_enter = vec![dir.clone()];
+        while let Some(dir) = to_enter.pop() {
+            let mut known = Children::new(self.index, &dir);
+            while let Some((path, entry)) = known.next()? {
+                if entry.installed.is_some() {
+                    self.hold_back(path.clone())?;
+                }
+                if self.index.has_installed_below(&path)? {
+                    to_enter.push(path);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn hold_back(&mut self, path: SharePath) -> Result<(), End> {
+        self.absent.push(path);
+        if self.absent.len() < ABSENT_MAX { Ok(()) } else { self.tell_absent() }
+    }
+
+    fn tell_absent(&mut self) -> Result<(), End> {
+        self.tree.check_root()?;
+        for path in std::mem::take(&mut self.absent) {
+            self.report.absent += 1;
+            self.tell(path, Hint::MovedAway)?;
+        }
+        Ok(())
+    }
+
+    fn unreadable(&mut self, path: &SharePath, why: TreeError) {
+        self.report.unreadable += 1;
+        if self.report.unreadable_named.len() < UNREADABLE_MAX {
+            self.report.unreadable_named.push(Unreadable { path: path.clone(), why });
+        }
+    }
+}
+
+/// True if a stat shows what is installed. A directory's size and times move with what is in it.
+fn is_same(installed: &Fingerprint, found: &Fingerprint) -> bool {
+    if installed.kind == Kind::Dir && found.kind == Kind::Dir {
+        let key = |dir: &Fingerprint| (dir.fs, dir.ino, dir.mode, dir.uid, dir.gid);
+        return key(installed) == key(found);
+    }
+    installed == found
+}
+
+fn name_some(named: &mut Vec<SharePath>, path: &SharePath) {
+    if named.len() < NAMED_MAX && named.last() != Some(path) {
+        named.push(path.clone());
+    }
+}
+
+/// The index's entries in a directory, by name, a page at a time.
+struct Children<'a, I> {
+    index: &'a I,
+    dir: SharePath,
+    page: std::vec::IntoIter<(SharePath, Entry)>,
+    after: Vec<u8>,
+    /// True if the page is the last one.
+    last: bool,
+}
+
+impl<'a, I: IndexRead> Children<'a, I> {
+    fn new(index: &'a I, dir: &SharePath) -> Self {
+        let page = Vec::new().into_iter();
+        Children { index, dir: dir.clone(), page, after: Vec::new(), last: false }
+    }
+
+    fn next(&mut self) -> Result<Option<(SharePath, Entry)>, IndexError> {
+        if self.page.len() == 0 && !self.last {
+            let page = self.index.children(&self.dir, &self.after, PAGE_LEN)?;
+            self.last = page.len() < PAGE_LEN;
+            if let Some((path, _)) = page.last() {
+                self.after = path.name().to_vec();
+            }
+            self.page = page.into_iter();
+        }
+        Ok(self.page.next())
+    }
+}
