@@ -13,6 +13,7 @@ use recsync::engine::{
     Announce, Effect, Engine, Hint, Input, MaxDelete, Noticed, Now, Op, Settings,
 };
 use recsync::index::{Index, IndexError, Installed, Memory, Write};
+use recsync::transfer::FetchOutput;
 use recsync::{apply, observe, transfer};
 use recsync_proto::message::{Announcement, Lane, ShareMessage};
 use recsync_proto::{Epoch, NodeName, SharePath};
@@ -62,7 +63,7 @@ pub struct Life {
     pub inputs: VecDeque<Input>,
     /// What waits for a worker.
     pub tasks: Vec<Task>,
-    // FETCHER
+    fetcher: transfer::Fetcher<SimTree<Machine>>,
     outlines: transfer::Outlines,
 }
 
@@ -79,6 +80,8 @@ pub enum Task {
     Scan(SharePath),
     /// Answer a peer's question for bytes.
     Serve(NodeName, Lane, ShareMessage),
+    /// Look for blocks of a large file that are on this disk already.
+    Fetch,
     /// Read what the kernel has queued.
     Watch,
 }
@@ -189,6 +192,7 @@ impl Node {
             watcher,
             inputs: VecDeque::new(),
             tasks: Vec::new(),
+            fetcher: transfer::Fetcher::new(),
             outlines: transfer::Outlines::default(),
         };
         life.report(reports, Duration::ZERO);
@@ -303,6 +307,11 @@ impl Node {
                 };
                 transfer::serve(&life.tree, &self.index, &life.outlines, &question, &mut send);
             }
+            Task::Fetch => {
+                let mut out = Vec::new();
+                life.fetcher.work(&life.tree, &mut out);
+                life.fetched(out, &mut wants);
+            }
             Task::Watch => {
                 let reports = life.watcher.read(&life.tree);
                 life.report(reports, now.mono);
@@ -321,7 +330,11 @@ impl Node {
             }
             ShareMessage::Outline { .. }
             | ShareMessage::Block { .. }
-            | ShareMessage::Gone { .. } => {}
+            | ShareMessage::Gone { .. } => {
+                let mut out = Vec::new();
+                life.fetcher.message(&life.tree, peer, message, &mut out);
+                life.fetched(out, &mut wants);
+            }
             ShareMessage::GetDigests { .. } | ShareMessage::Digests { .. } => {}
             ShareMessage::Open(_)
             | ShareMessage::Announce(_)
@@ -341,6 +354,9 @@ impl Node {
             life.inputs.push_back(Input::PeerUp(peer.clone()));
         } else {
             life.inputs.push_back(Input::PeerDown(peer.clone()));
+            let mut out = Vec::new();
+            life.fetcher.peer_down(&life.tree, peer, &mut out);
+            life.fetched(out, &mut wants);
         }
         wants
     }
@@ -354,13 +370,31 @@ impl Life {
             }
             Effect::Apply(op) => self.tasks.push(Task::Apply(op)),
             Effect::Fetch { path, file, peer, lane, seq, basis } => {
-                let _ = (peer, lane, seq, basis);
-                wants.answers.push(Input::Fetched { path, hash: file.hash, source: None });
+                let want = transfer::Want { path, file, peer, lane, seq, basis };
+                let mut out = Vec::new();
+                self.fetcher.start(&self.tree, want, &mut out);
+                self.fetched(out, wants);
             }
             Effect::Announce(announce) => self.tasks.push(Task::Announce(announce)),
             Effect::Send { peer, lane, message } => wants.sends.push((peer, lane, message)),
             Effect::Scan(dir) => self.tasks.push(Task::Scan(dir)),
             Effect::Event(_) => {}
+        }
+    }
+
+    fn fetched(&mut self, out: Vec<FetchOutput>, wants: &mut Wants) {
+        for output in out {
+            match output {
+                FetchOutput::Send { peer, lane, message } => {
+                    wants.sends.push((peer, lane, message));
+                }
+                FetchOutput::Fetched { path, hash, source, .. } => {
+                    wants.answers.push(Input::Fetched { path, hash, source: source.ok() });
+                }
+            }
+        }
+        if self.fetcher.has_work() && !self.tasks.iter().any(|task| matches!(task, Task::Fetch)) {
+            self.tasks.push(Task::Fetch);
         }
     }
 
