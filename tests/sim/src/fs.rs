@@ -699,7 +699,9 @@ impl Fs {
     }
 
     fn stamp(&self) -> i64 {
-        self.wall_ns - self.wall_ns.rem_euclid(self.tick_ns)
+        // Ticks do not begin with the second: a time of a whole second means another filesystem.
+        let phase = 123_457 % self.tick_ns;
+        self.wall_ns - (self.wall_ns - phase).rem_euclid(self.tick_ns)
     }
 
     fn object(&self, id: Id) -> &Object {

@@ -4,7 +4,7 @@
 //! **Invariant:** effects are handed out only after the commit of what they rest on; a stopped
 //! process leaves nothing but its disk and what its index committed.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -13,6 +13,7 @@ use recsync::engine::{
     Announce, Effect, Engine, Hint, Input, MaxDelete, Noticed, Now, Op, Settings,
 };
 use recsync::index::{Index, IndexError, Installed, Memory, Write};
+use recsync::observe::ScanItem;
 use recsync::transfer::FetchOutput;
 use recsync::{apply, observe, transfer};
 use recsync_proto::message::{Announcement, Lane, ShareMessage};
@@ -63,27 +64,38 @@ pub struct Life {
     pub inputs: VecDeque<Input>,
     /// What waits for a worker.
     pub tasks: Vec<Task>,
+    lanes: BTreeMap<(NodeName, Lane), VecDeque<Outgoing>>,
+    scans: BTreeSet<SharePath>,
     fetcher: transfer::Fetcher<SimTree<Machine>>,
     outlines: transfer::Outlines,
 }
 
-/// Work for a worker.
+/// Work for one of the process's threads.
 #[derive(Debug)]
 pub enum Task {
     /// Look at a path.
     Look(SharePath, Option<Installed>, Hint),
-    /// Change the tree.
+    /// Change the tree, with some of what else waits for that.
     Apply(Op),
-    /// Read a small file's bytes and send its announcement.
-    Announce(Announce),
-    /// Compare a directory with the index.
-    Scan(SharePath),
-    /// Answer a peer's question for bytes.
-    Serve(NodeName, Lane, ShareMessage),
+    /// Send what comes next on a lane.
+    Lane(NodeName, Lane),
+    /// Compare a directory that waits for it with the index.
+    Scan,
     /// Look for blocks of a large file that are on this disk already.
     Fetch,
     /// Read what the kernel has queued.
     Watch,
+}
+
+/// What waits for its turn on a lane.
+#[derive(Debug)]
+enum Outgoing {
+    /// A record, with a small file's bytes.
+    Announce(Box<Announce>),
+    /// A message as it is.
+    Say(ShareMessage),
+    /// The answer to a peer's question for bytes.
+    Answer(ShareMessage),
 }
 
 /// What a node wants of the world.
@@ -91,7 +103,7 @@ pub enum Task {
 pub struct Wants {
     /// Messages to be sent.
     pub sends: Vec<(NodeName, Lane, ShareMessage)>,
-    /// Answers of workers, each to arrive when it may.
+    /// Answers of a thread, to arrive together and in this order.
     pub answers: Vec<Input>,
 }
 
@@ -192,9 +204,15 @@ impl Node {
             watcher,
             inputs: VecDeque::new(),
             tasks: Vec::new(),
+            lanes: BTreeMap::new(),
+            scans: BTreeSet::new(),
             fetcher: transfer::Fetcher::new(),
             outlines: transfer::Outlines::default(),
         };
+        for path in recovered.dirty {
+            let (hint, noticed) = (Hint::Written, Noticed::Scan);
+            life.inputs.push_back(Input::Dirty { path, hint, noticed });
+        }
         life.report(reports, Duration::ZERO);
         if life.tree.is_stopped() {
             return Ok(false);
@@ -234,7 +252,8 @@ impl Node {
         let told = lock(&self.chronicle).story.is_told();
         let mut effects = Vec::new();
         let count = life.inputs.len().min(INPUTS_MAX);
-        for input in life.inputs.drain(..count).chain([Input::Tick]) {
+        let tick = (count == 0).then_some(Input::Tick);
+        for input in life.inputs.drain(..count).chain(tick) {
             if told && input != Input::Tick {
                 let now_ns = lock(&self.disk).meanwhile.now_ns;
                 let story = &mut lock(&self.chronicle).story;
@@ -278,35 +297,13 @@ impl Node {
                     wants.answers.push(Input::Applied { id, outcome });
                 }
             }
-            Task::Announce(announce) => life.announce(announce, &mut wants),
-            Task::Scan(dir) => {
-                let mut found = Vec::new();
-                let report = observe::scan(&life.tree, &self.index, &dir, &mut |item| {
-                    found.push(item);
-                    ControlFlow::Continue(())
-                });
-                wants.answers.extend(found.into_iter().map(|item| Input::Dirty {
-                    path: item.path,
-                    hint: item.hint,
-                    noticed: Noticed::Scan,
-                }));
-                match report {
-                    Ok(report) if report.is_complete() => {
-                        if dir.is_root() {
-                            wants.answers.push(Input::Scanned);
-                        }
-                    }
-                    // What could not be read is scanned again.
-                    _ => life.tasks.push(Task::Scan(dir)),
+            Task::Lane(peer, lane) => {
+                for _ in 0..self.rng.between(1, 4) {
+                    life.send_next(&peer, lane, &self.index, &mut wants);
                 }
+                life.ensure_lane(&peer, lane);
             }
-            Task::Serve(peer, lane, question) => {
-                let mut send = |answer| {
-                    wants.sends.push((peer.clone(), lane, answer));
-                    ControlFlow::Continue(())
-                };
-                transfer::serve(&life.tree, &self.index, &life.outlines, &question, &mut send);
-            }
+            Task::Scan => life.scan_next(&self.index, &mut wants),
             Task::Fetch => {
                 let mut out = Vec::new();
                 life.fetcher.work(&life.tree, &mut out);
@@ -326,7 +323,7 @@ impl Node {
         let Some(life) = &mut self.life else { return wants };
         match message {
             ShareMessage::GetOutline { .. } | ShareMessage::GetBlocks { .. } => {
-                life.tasks.push(Task::Serve(peer.clone(), lane, message));
+                life.queue(peer, lane, Outgoing::Answer(message));
             }
             ShareMessage::Outline { .. }
             | ShareMessage::Block { .. }
@@ -354,6 +351,7 @@ impl Node {
             life.inputs.push_back(Input::PeerUp(peer.clone()));
         } else {
             life.inputs.push_back(Input::PeerDown(peer.clone()));
+            life.lanes.retain(|(to, _), _| to != peer);
             let mut out = Vec::new();
             life.fetcher.peer_down(&life.tree, peer, &mut out);
             life.fetched(out, &mut wants);
@@ -375,9 +373,14 @@ impl Life {
                 self.fetcher.start(&self.tree, want, &mut out);
                 self.fetched(out, wants);
             }
-            Effect::Announce(announce) => self.tasks.push(Task::Announce(announce)),
-            Effect::Send { peer, lane, message } => wants.sends.push((peer, lane, message)),
-            Effect::Scan(dir) => self.tasks.push(Task::Scan(dir)),
+            Effect::Announce(announce) => {
+                let (peer, lane) = (announce.peer.clone(), announce.lane);
+                self.queue(&peer, lane, Outgoing::Announce(Box::new(announce)));
+            }
+            Effect::Send { peer, lane, message } => {
+                self.queue(&peer, lane, Outgoing::Say(message));
+            }
+            Effect::Scan(dir) => self.scan(dir),
             Effect::Event(_) => {}
         }
     }
@@ -398,13 +401,67 @@ impl Life {
         }
     }
 
-    /// Sends a record, with its bytes if they are still what the index says.
-    fn announce(&mut self, announce: Announce, wants: &mut Wants) {
-        let Announce { peer, lane, seq, path, record, inline, moved_from } = announce;
-        let inline =
-            inline.and_then(|installed| transfer::read_inline(&self.tree, &path, &installed));
-        let announcement = Announcement { seq, path, record, inline, moved_from };
-        wants.sends.push((peer, lane, ShareMessage::Announce(vec![announcement])));
+    fn queue(&mut self, peer: &NodeName, lane: Lane, what: Outgoing) {
+        self.lanes.entry((peer.clone(), lane)).or_default().push_back(what);
+        self.ensure_lane(peer, lane);
+    }
+
+    /// A lane with something to send has its thread at work, one.
+    fn ensure_lane(&mut self, peer: &NodeName, lane: Lane) {
+        let waits = self.lanes.get(&(peer.clone(), lane)).is_some_and(|queue| !queue.is_empty());
+        let works = |task: &Task| matches!(task, Task::Lane(to, on) if to == peer && *on == lane);
+        if waits && !self.tasks.iter().any(works) {
+            self.tasks.push(Task::Lane(peer.clone(), lane));
+        }
+    }
+
+    fn send_next(&mut self, peer: &NodeName, lane: Lane, index: &Memory, wants: &mut Wants) {
+        let queue = self.lanes.get_mut(&(peer.clone(), lane));
+        let mut say = |message| wants.sends.push((peer.clone(), lane, message));
+        match queue.and_then(VecDeque::pop_front) {
+            None => {}
+            Some(Outgoing::Say(message)) => say(message),
+            Some(Outgoing::Answer(question)) => {
+                transfer::serve(&self.tree, index, &self.outlines, &question, &mut |answer| {
+                    say(answer);
+                    ControlFlow::Continue(())
+                });
+            }
+            Some(Outgoing::Announce(announce)) => {
+                let Announce { seq, path, record, inline, moved_from, .. } = *announce;
+                let inline = inline.and_then(|installed| {
+                    // If it has changed since, the record goes alone.
+                    transfer::read_inline(&self.tree, &path, &installed)
+                });
+                let announcement = Announcement { seq, path, record, inline, moved_from };
+                say(ShareMessage::Announce(vec![announcement]));
+            }
+        }
+    }
+
+    /// Asks for a scan; one of the same directory that waits will do.
+    pub fn scan(&mut self, dir: SharePath) {
+        self.scans.insert(dir);
+        if !self.tasks.iter().any(|task| matches!(task, Task::Scan)) {
+            self.tasks.push(Task::Scan);
+        }
+    }
+
+    fn scan_next(&mut self, index: &Memory, wants: &mut Wants) {
+        let Some(dir) = self.scans.pop_first() else { return };
+        self.scans.retain(|other| !other.is_below(&dir));
+        if !self.scans.is_empty() {
+            self.tasks.push(Task::Scan);
+        }
+        let mut emit = |item: ScanItem| {
+            let ScanItem { path, hint } = item;
+            wants.answers.push(Input::Dirty { path, hint, noticed: Noticed::Scan });
+            ControlFlow::Continue(())
+        };
+        let report = observe::scan(&self.tree, index, &dir, &mut emit);
+        if report.is_ok() && dir.is_root() {
+            wants.answers.push(Input::Scanned);
+        }
     }
 
     /// Takes some of the other operations that wait along with this one, in any order.
@@ -434,7 +491,7 @@ impl Life {
                     let noticed = Noticed::Watcher(at);
                     self.inputs.push_back(Input::Dirty { path, hint, noticed });
                 }
-                Report::Scan(dir) => self.tasks.push(Task::Scan(dir)),
+                Report::Scan(dir) => self.scan(dir),
             }
         }
     }

@@ -8,6 +8,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use recsync_proto::Hash;
+use recsync_proto::record::hash_of;
+
 use crate::fs::{Body, Fs, Id, ROOT};
 
 /// Stands for a file's bytes.
@@ -35,7 +38,7 @@ struct Instance {
     destroyed: bool,
     /// A power cut took it.
     cut: bool,
-    /// A power cut took back what took it away.
+    /// A power cut, or an operation that was undone, may have taken back what took it away.
     revived: bool,
 }
 
@@ -72,6 +75,9 @@ pub struct Oracle {
     instances: BTreeMap<(Vec<u8>, Digest), Instance>,
     /// Contents that recsync has put somewhere.
     shipped: BTreeSet<Digest>,
+    /// What recsync has put there and not yet noted as installed, by node and path: an operation
+    /// under way may still be undone, so a user's deed on it is no evidence.
+    unsettled: BTreeMap<(String, Vec<u8>), (Digest, Hash)>,
     /// What was found wrong, in words.
     wrongs: Vec<String>,
 }
@@ -90,26 +96,35 @@ impl Oracle {
     }
 
     /// A user overwrites, renames or deletes what is to be seen at a path.
-    pub fn destroy(&mut self, path: &[u8], bytes: &[u8]) {
+    pub fn destroy(&mut self, node: &str, path: &[u8], bytes: &[u8]) {
         let digest = digest(bytes);
+        let in_doubt =
+            self.unsettled.iter().any(|((at, _), (content, _))| at == node && *content == digest);
         if is_conflict_copy(path) {
             // Under this name it stood for every instance of it.
             for ((_, content), instance) in &mut self.instances {
                 if *content == digest {
                     instance.destroyed = true;
+                    instance.revived |= in_doubt;
                 }
             }
         } else if let Some(instance) = self.instances.get_mut(&(path.to_vec(), digest)) {
             instance.destroyed = true;
+            instance.revived |= in_doubt;
         }
     }
 
+    /// Forgets the doubt about what a node has noted as installed.
+    pub fn settle(&mut self, node: &str, is_installed: impl Fn(&[u8], &Hash) -> bool) {
+        self.unsettled.retain(|(at, path), (_, hash)| at != node || !is_installed(path, hash));
+    }
+
     /// A user renamed an object, a directory with all below it.
-    pub fn rename(&mut self, fs: &Fs, moved: Id, from: &[u8], to: &[u8]) {
+    pub fn rename(&mut self, node: &str, fs: &Fs, moved: Id, from: &[u8], to: &[u8]) {
         for (below, id) in files_below(fs, moved) {
             let bytes = fs.bytes(id).expect("a file").clone();
             if self.closed.contains(&digest(&bytes)) {
-                self.destroy(&join(from, &below), &bytes);
+                self.destroy(node, &join(from, &below), &bytes);
                 if fs.writers(id) == 0 {
                     self.put(&join(to, &below), &bytes);
                 }
@@ -122,6 +137,7 @@ impl Oracle {
         let digest = digest(bytes);
         if self.closed.contains(&digest) {
             self.shipped.insert(digest);
+            self.unsettled.insert((node.to_owned(), path.to_vec()), (digest, hash_of(bytes)));
         } else {
             let shown = shown(path);
             self.wrong(format!(

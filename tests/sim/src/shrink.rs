@@ -7,14 +7,14 @@ use crate::world::play;
 /// Runs at most.
 const TRIES_MAX: usize = 400;
 
-/// Returns deeds of a failing history that still make it fail, as few as can be found.
+/// Returns deeds of a failing history that still make it fail in the same way, as few as can be
+/// found.
 pub fn smallest(seed: u64, all: Vec<usize>) -> Vec<usize> {
+    let failure = failure(seed, &all);
     let mut tries = 0;
     let mut fails = |deeds: &[usize]| {
         tries += 1;
-        let mut history = History::new(seed);
-        history.retain_deeds(|deed| deeds.contains(&deed));
-        tries <= TRIES_MAX && !play(history, false).wrongs.is_empty()
+        tries <= TRIES_MAX && self::failure(seed, deeds) == failure
     };
     let mut kept = all;
     let mut part = kept.len().div_ceil(2);
@@ -32,4 +32,13 @@ pub fn smallest(seed: u64, all: Vec<usize>) -> Vec<usize> {
         part = if part == 1 { 0 } else { part.div_ceil(2) };
     }
     kept
+}
+
+/// Returns in which way a history fails, if it does.
+fn failure(seed: u64, deeds: &[usize]) -> Option<String> {
+    let mut history = History::new(seed);
+    history.retain_deeds(|deed| deeds.contains(&deed));
+    let end = play(history, false);
+    let kind = |wrong: &String| wrong.split(": ").take_while(|word| word.len() < 14).collect();
+    end.wrongs.first().map(kind)
 }

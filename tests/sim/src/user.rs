@@ -339,7 +339,7 @@ fn run(script: &mut Script, step: Step, scene: &mut Scene<'_>) -> Result<(), Tre
             let id = match find(scene.fs, &path) {
                 Ok(id) => {
                     let old = scene.fs.bytes(id)?.clone();
-                    scene.oracle.destroy(&path, &old);
+                    scene.oracle.destroy(scene.node, &path, &old);
                     scene.fs.open(id, true);
                     scene.fs.set_len(id, 0)?;
                     id
@@ -380,7 +380,7 @@ fn run(script: &mut Script, step: Step, scene: &mut Scene<'_>) -> Result<(), Tre
             let id = find(scene.fs, &path)?;
             let old = scene.fs.bytes(id)?.clone();
             let idle = scene.fs.writers(id) == 0;
-            scene.oracle.destroy(&path, &old);
+            scene.oracle.destroy(scene.node, &path, &old);
             scene.fs.set_len(id, len)?;
             if idle {
                 scene.oracle.put(&path, &scene.fs.bytes(id)?.clone());
@@ -442,7 +442,7 @@ fn written(script: &mut Script, scene: &mut Scene<'_>) -> Result<Id, TreeError> 
     if std::mem::take(&mut script.fresh) {
         let path = scene.fs.path_of(id).unwrap_or_else(|| script.path.clone());
         let old = scene.fs.bytes(id)?.clone();
-        scene.oracle.destroy(&path, &old);
+        scene.oracle.destroy(scene.node, &path, &old);
     }
     Ok(id)
 }
@@ -475,9 +475,9 @@ fn rename(from: &[u8], to: &[u8], scene: &mut Scene<'_>) -> Result<(), TreeError
     scene.fs.rename((from_dir, from_name), (to_dir, to_name), RenameHow::Replace)?;
     if target != Some(moved) {
         if let Some(bytes) = replaced {
-            scene.oracle.destroy(to, &bytes);
+            scene.oracle.destroy(scene.node, to, &bytes);
         }
-        scene.oracle.rename(scene.fs, moved, from, to);
+        scene.oracle.rename(scene.node, scene.fs, moved, from, to);
     }
     scene.tell(format_args!("renames {} to {}", shown(from), shown(to)));
     Ok(())
@@ -489,7 +489,7 @@ fn unlink(path: &[u8], scene: &mut Scene<'_>) -> Result<(), TreeError> {
     let bytes = scene.fs.bytes(id).ok().cloned();
     scene.fs.unlink(dir, name)?;
     if let Some(bytes) = bytes {
-        scene.oracle.destroy(path, &bytes);
+        scene.oracle.destroy(scene.node, path, &bytes);
     }
     scene.tell(format_args!("deletes {}", shown(path)));
     Ok(())

@@ -49,8 +49,8 @@ enum Event {
     Turn(usize),
     /// A worker of a life takes a task.
     Work(usize, u64),
-    /// A worker's answer reaches the loop.
-    Answer(usize, u64, Input),
+    /// A thread's answer reaches the loop.
+    Answer(usize, u64, Vec<Input>),
     /// A message arrives.
     Arrive(Way),
     /// Someone dials.
@@ -196,7 +196,7 @@ impl World {
     fn rescan(&mut self) {
         for index in 0..self.nodes.len() {
             if let Some(life) = &mut self.nodes[index].life {
-                life.tasks.push(Task::Scan(recsync_proto::SharePath::root()));
+                life.scan(recsync_proto::SharePath::root());
             }
             self.tidy(index);
         }
@@ -258,11 +258,11 @@ impl World {
             Event::Users(node) => self.users(node, at),
             Event::Turn(node) => self.turn(node, at),
             Event::Work(node, life) => self.work(node, life),
-            Event::Answer(node, life, input) => {
+            Event::Answer(node, life, inputs) => {
                 if self.nodes[node].lives == life
                     && let Some(life) = &mut self.nodes[node].life
                 {
-                    life.inputs.push_back(input);
+                    life.inputs.extend(inputs);
                 }
                 self.tidy(node);
             }
@@ -305,13 +305,27 @@ impl World {
         match self.nodes[node].turn() {
             // Stopped between the commit and what follows from it.
             Ok(_) if self.strikes(node) => self.nodes[node].disk().kill(),
-            Ok(wants) => self.grant(node, wants),
+            Ok(wants) => {
+                self.settle(node);
+                self.grant(node, wants);
+            }
             Err(error) => {
                 self.wrong(format!("the index of {} fails: {error}", name(node)));
                 self.restart_share(node);
             }
         }
         self.tidy(node);
+    }
+
+    /// What the index has noted as installed, users may be expected to know.
+    fn settle(&mut self, node: usize) {
+        let index = &self.nodes[node].index;
+        lock(&self.chronicle).oracle.settle(name(node).as_str(), |path, hash| {
+            let path = recsync_proto::SharePath::new(path).ok();
+            let entry = path.and_then(|path| index.entry(&path).ok().flatten());
+            let content = entry.and_then(|entry| entry.installed).map(|there| there.content);
+            matches!(content, Some(Content::File { hash: there, .. }) if there == *hash)
+        });
     }
 
     fn strikes(&mut self, node: usize) -> bool {
@@ -340,9 +354,9 @@ impl World {
     fn grant(&mut self, node: usize, wants: Wants) {
         let now_ns = self.nodes[node].sync_time(self.now_ns);
         let life = self.nodes[node].lives;
-        for input in wants.answers {
+        if !wants.answers.is_empty() {
             let at = now_ns + self.rng.delay(self.history.work_ns / 4);
-            self.schedule(at, Event::Answer(node, life, input));
+            self.schedule(at, Event::Answer(node, life, wants.answers));
         }
         for (peer, lane, message) in wants.sends {
             let Some(to) = self.nodes.iter().position(|node| node.name == peer) else { continue };
@@ -545,7 +559,7 @@ impl World {
             }
             Blow::Rescan(node) => {
                 if let Some(life) = &mut self.nodes[node].life {
-                    life.tasks.push(Task::Scan(recsync_proto::SharePath::root()));
+                    life.scan(recsync_proto::SharePath::root());
                 }
             }
             Blow::LoseIndex(node) => {
