@@ -30,12 +30,15 @@ pub fn digest(bytes: &[u8]) -> Digest {
 }
 
 /// What is known of one content at one path.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 struct Instance {
     /// How often users put it there.
     puts: u32,
-    /// A user who saw it there took it away.
-    destroyed: bool,
+    /// Nodes whose users saw it there and took it away since it was put there last.
+    destroyed_at: BTreeSet<String>,
+    /// A user put it there again without knowing that another one had taken it away: equal bytes
+    /// are one content, so either may be the last word.
+    contested: bool,
     /// A power cut took it.
     cut: bool,
     /// A power cut, or an operation that was undone, may have taken back what took it away.
@@ -84,13 +87,14 @@ pub struct Oracle {
 
 impl Oracle {
     /// A user's last handle on a file was closed, or a user renamed a closed file here.
-    pub fn put(&mut self, path: &[u8], bytes: &[u8]) {
+    pub fn put(&mut self, node: &str, path: &[u8], bytes: &[u8]) {
         let digest = digest(bytes);
         self.closed.insert(digest);
         if !bytes.is_empty() {
             let instance = self.instances.entry((path.to_vec(), digest)).or_default();
             instance.puts += 1;
-            instance.destroyed = false;
+            instance.contested |= instance.destroyed_at.iter().any(|other| other != node);
+            instance.destroyed_at.clear();
             instance.cut = false;
         }
     }
@@ -104,12 +108,12 @@ impl Oracle {
             // Under this name it stood for every instance of it.
             for ((_, content), instance) in &mut self.instances {
                 if *content == digest {
-                    instance.destroyed = true;
+                    instance.destroyed_at.insert(node.to_owned());
                     instance.revived |= in_doubt;
                 }
             }
         } else if let Some(instance) = self.instances.get_mut(&(path.to_vec(), digest)) {
-            instance.destroyed = true;
+            instance.destroyed_at.insert(node.to_owned());
             instance.revived |= in_doubt;
         }
     }
@@ -126,7 +130,7 @@ impl Oracle {
             if self.closed.contains(&digest(&bytes)) {
                 self.destroy(node, &join(from, &below), &bytes);
                 if fs.writers(id) == 0 {
-                    self.put(&join(to, &below), &bytes);
+                    self.put(node, &join(to, &below), &bytes);
                 }
             }
         }
@@ -193,7 +197,10 @@ impl Oracle {
         let mut wrongs = Vec::new();
         for ((path, digest), instance) in &self.instances {
             let here = matches!(tree.get(path), Some(Seen { what: SeenBody::File(found, _), .. }) if found == digest);
-            if instance.destroyed {
+            if instance.contested {
+                continue;
+            }
+            if !instance.destroyed_at.is_empty() {
                 if here && instance.puts == 1 && !instance.revived {
                     wrongs.push(format!(
                         "resurrected: {} {digest:?} was removed by a user who saw it",

@@ -383,7 +383,7 @@ fn run(script: &mut Script, step: Step, scene: &mut Scene<'_>) -> Result<(), Tre
             scene.oracle.destroy(scene.node, &path, &old);
             scene.fs.set_len(id, len)?;
             if idle {
-                scene.oracle.put(&path, &scene.fs.bytes(id)?.clone());
+                scene.oracle.put(scene.node, &path, &scene.fs.bytes(id)?.clone());
             }
             scene.tell(format_args!("truncates {} to {len}", shown(&path)));
         }
@@ -458,9 +458,9 @@ fn close(script: &mut Script, scene: &mut Scene<'_>) {
     if let Some(path) = named {
         let private = path.starts_with(b".recsync/");
         if last && private {
-            scene.oracle.put(&script.path, &bytes);
+            scene.oracle.put(scene.node, &script.path, &bytes);
         } else if last {
-            scene.oracle.put(&path, &bytes);
+            scene.oracle.put(scene.node, &path, &bytes);
         }
         scene.tell(format_args!("closes {} ({} B)", shown(&path), bytes.len()));
     }

@@ -643,22 +643,10 @@ impl World {
         for logged in index.pending(Seq(u64::MAX >> 2), 5).unwrap_or_default() {
             wrongs.push(format!("index: {} is pending: {:?}", logged.path, logged.entry));
         }
-        for intent in index.intents().unwrap_or_default() {
-            wrongs.push(format!("index: an intent is left: {intent:?}"));
-        }
         for peer in (0..self.nodes.len()).filter(|peer| *peer != node) {
             let backlog = index.backlog(&name(peer)).unwrap_or_default();
             if backlog.files > 0 {
                 wrongs.push(format!("index: {} lacks {} records", name(peer), backlog.files));
-            }
-        }
-        let temps = self.nodes[node].disk().fs.resolve(&[b".recsync", b"tmp"]);
-        if let Ok(dir) = temps {
-            let disk = self.nodes[node].disk();
-            for name in disk.fs.names(dir).into_iter().flat_map(|names| names.keys()) {
-                if !name.ends_with(b".part") {
-                    wrongs.push(format!("left: .recsync/tmp/{}", shown(name)));
-                }
             }
         }
         for wrong in wrongs {
@@ -704,6 +692,28 @@ impl World {
         }
         if self.pictures() != before {
             self.wrong("echo: a restart changes the trees".to_owned());
+        }
+        for node in 0..self.nodes.len() {
+            self.check_tidied(node);
+        }
+    }
+
+    /// After a start without faults nothing is left of what was under way.
+    fn check_tidied(&mut self, node: usize) {
+        let mut left: Vec<String> = Vec::new();
+        for intent in self.nodes[node].index.intents().unwrap_or_default() {
+            left.push(format!("{intent:?}"));
+        }
+        {
+            let disk = self.nodes[node].disk();
+            let temp = disk.fs.resolve(&[b".recsync", b"tmp"]);
+            let names = temp.and_then(|temp| disk.fs.names(temp));
+            let names = names.into_iter().flat_map(|names| names.keys());
+            // Interrupted transfers are kept, to go on where they stopped.
+            left.extend(names.filter(|name| !name.ends_with(b".part")).map(|name| shown(name)));
+        }
+        for left in left {
+            self.wrong(format!("left: {} has {left}", name(node)));
         }
     }
 
