@@ -1,0 +1,215 @@
+//! One machine: its clock, its users, its disk's faults, and the hand that stops it.
+//! **Invariant:** time on a machine never runs backwards; its wall clock may.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use recsync::engine::Now;
+use recsync::tree::{Fingerprint, TreeError};
+
+use crate::disk::{Call, CallKind, Meanwhile, Verdict, lock};
+use crate::fs::{Fs, Id, ROOT};
+use crate::oracle::{Oracle, Picture, SeenBody, picture, walk};
+use crate::rng::Rng;
+use crate::story::Story;
+use crate::user::{Scene, Users};
+
+/// The wall clock at the beginning of every history: 2026-11-23, 10 h UTC.
+const EPOCH_NS: i64 = 1_795_428_000_000_000_000;
+
+/// What is told and known of a history, shared by its machines.
+#[derive(Debug, Default)]
+pub struct Chronicle {
+    /// What happened.
+    pub story: Story,
+    /// What the users did.
+    pub oracle: Oracle,
+}
+
+/// A chronicle with many writers.
+pub type SharedChronicle = Arc<Mutex<Chronicle>>;
+
+/// How often what goes wrong, per million calls.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Faults {
+    /// A user acts ahead of time, just before a call of recsync's.
+    pub race: u64,
+    /// The process dies.
+    pub kill: u64,
+    /// The machine loses power.
+    pub power: u64,
+    /// A call fails with EIO.
+    pub io: u64,
+    /// A call fails with EACCES.
+    pub denied: u64,
+    /// A call that needs room fails with ENOSPC.
+    pub no_space: u64,
+}
+
+/// What a power cut did to a tree.
+#[derive(Debug)]
+pub struct Cut {
+    /// What recsync had put there and nobody had written to since, by path.
+    pub placed: BTreeMap<Vec<u8>, (SeenBody, Fingerprint)>,
+    /// The tree before.
+    pub before: Picture,
+    /// The tree after.
+    pub after: Picture,
+}
+
+/// A machine.
+#[derive(Debug)]
+pub struct Machine {
+    /// Its name.
+    pub name: String,
+    /// Simulated nanoseconds since the history began; the world moves it on.
+    pub now_ns: u64,
+    /// Wall clock less simulated time.
+    pub skew_ns: i64,
+    /// When the running process started.
+    pub booted_ns: u64,
+    /// Whoever uses it.
+    pub users: Users,
+    /// What goes wrong now.
+    pub faults: Faults,
+    /// What the last power cut did.
+    pub cut: Option<Cut>,
+    /// How often recsync put something into the share.
+    pub placed: u64,
+    rng: Rng,
+    chronicle: SharedChronicle,
+}
+
+impl Machine {
+    /// Returns a machine.
+    pub fn new(name: String, users: Users, rng: Rng, chronicle: SharedChronicle) -> Self {
+        Machine {
+            name,
+            now_ns: 0,
+            skew_ns: 0,
+            booted_ns: 0,
+            users,
+            faults: Faults::default(),
+            cut: None,
+            placed: 0,
+            rng,
+            chronicle,
+        }
+    }
+
+    /// Returns the time as the process sees it.
+    pub fn now(&self) -> Now {
+        let mono = std::time::Duration::from_nanos(self.now_ns - self.booted_ns);
+        Now { wall_ns: self.wall_ns(), mono }
+    }
+
+    /// Returns the wall clock in nanoseconds since 1970.
+    pub fn wall_ns(&self) -> i64 {
+        EPOCH_NS + self.now_ns as i64 + self.skew_ns
+    }
+
+    /// Lets the users do what is due.
+    pub fn run_users(&mut self, fs: &mut Fs) {
+        while self.users.next_at().is_some_and(|at| at <= self.now_ns) {
+            self.one_call(fs);
+        }
+    }
+
+    /// Lets a user do the next call, due or not.
+    fn one_call(&mut self, fs: &mut Fs) {
+        let chronicle = Arc::clone(&self.chronicle);
+        let Chronicle { story, oracle } = &mut *lock(&chronicle);
+        fs.wall_ns = self.wall_ns();
+        fs.user_acts = true;
+        let mut scene =
+            Scene { fs: &mut *fs, oracle, story, node: &self.name, now_ns: self.now_ns };
+        self.users.act(&mut scene);
+        fs.user_acts = false;
+    }
+
+    fn fault(&mut self, kind: CallKind) -> Verdict {
+        let Faults { kill, power, io, denied, no_space, .. } = self.faults;
+        if self.rng.chance(kill) {
+            return Verdict::Kill;
+        }
+        if self.rng.chance(power) {
+            return Verdict::PowerCut;
+        }
+        let error = match kind {
+            CallKind::Root => None,
+            CallKind::Write if self.rng.chance(no_space) => Some(TreeError::NoSpace),
+            CallKind::Look | CallKind::Change if self.rng.chance(denied) => Some(TreeError::Denied),
+            _ if self.rng.chance(io) => Some(TreeError::Io("Input/output error".into())),
+            _ => None,
+        };
+        error.map_or(Verdict::Go, Verdict::Fail)
+    }
+}
+
+impl Meanwhile for Machine {
+    fn before(&mut self, fs: &mut Fs, call: Call<'_>) -> Verdict {
+        self.now_ns += 500 + self.rng.below(20_000);
+        self.run_users(fs);
+        while self.users.next_at().is_some() && self.rng.chance(self.faults.race) {
+            self.one_call(fs);
+        }
+        fs.wall_ns = self.wall_ns();
+        let verdict = self.fault(call.kind);
+        let chronicle = Arc::clone(&self.chronicle);
+        let story = &mut lock(&chronicle).story;
+        if verdict == Verdict::Go {
+            story.mix(self.now_ns);
+            if story.is_told() {
+                let place = call.place.map(|place| format!(" {place}")).unwrap_or_default();
+                story.tell(self.now_ns, &self.name, format_args!("  {}{place}", call.name));
+            }
+        } else {
+            story.tell(
+                self.now_ns,
+                &self.name,
+                format_args!("  {} {:?}: {verdict:?}", call.name, call.place),
+            );
+        }
+        verdict
+    }
+
+    fn placed(&mut self, fs: &Fs, id: Id) {
+        self.placed += 1;
+        if let (Ok(bytes), Some(path), false) = (fs.bytes(id), fs.path_of(id), fs.is_users(id)) {
+            lock(&self.chronicle).oracle.placed(&self.name, &path, bytes);
+        }
+    }
+
+    fn power(&mut self, fs: &Fs, cut: bool) {
+        if cut {
+            let before = picture(fs);
+            let mut placed = BTreeMap::new();
+            walk(fs, ROOT, &[], &mut |path, id| {
+                if !fs.is_users(id) && fs.bytes(id).is_ok() {
+                    placed.insert(path.to_vec(), (before[path].what.clone(), fs.stat(id)));
+                }
+            });
+            self.cut = Some(Cut { placed, before, after: Picture::new() });
+            self.users.die();
+            return;
+        }
+        let Some(Cut { before, after, .. }) = &mut self.cut else { return };
+        *after = picture(fs);
+        let chronicle = &mut *lock(&self.chronicle);
+        chronicle.oracle.power_cut(before, after);
+        for (path, seen) in before {
+            if after.get(path) != Some(seen) {
+                let now = after.get(path).map(|seen| &seen.what);
+                chronicle.story.tell(
+                    self.now_ns,
+                    &self.name,
+                    format_args!(
+                        "power cut: {} was {:?}, is {now:?}",
+                        crate::oracle::shown(path),
+                        seen.what
+                    ),
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,498 @@
+//! One node: the production engine, index, observe, apply and transfer code, and the little shell
+//! that runs the engine's effects, in the order that ARCHITECTURE.md lays down for the daemon's.
+//!
+//! **Invariant:** effects are handed out only after the commit of what they rest on; a stopped
+//! process leaves nothing but its disk and what its index committed.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::ControlFlow;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use recsync::engine::{
+    Announce, Effect, Engine, Hint, Input, MaxDelete, Noticed, Now, Op, Settings,
+};
+use recsync::index::{Index, IndexError, Installed, Memory, Write};
+use recsync::observe::ScanItem;
+use recsync::transfer::FetchOutput;
+use recsync::{apply, observe, transfer};
+use recsync_proto::message::{Announcement, Lane, ShareMessage};
+use recsync_proto::{Epoch, NodeName, SharePath};
+
+use crate::disk::{Disk, SimTree, lock};
+use crate::machine::{Machine, SharedChronicle};
+use crate::rng::Rng;
+use crate::watcher::{Report, Watcher};
+
+/// The share's settle time (contract: `settle`).
+pub const SETTLE: Duration = Duration::from_millis(20);
+/// Operations that one worker takes at once.
+const BATCH_MAX: u64 = 32;
+/// Inputs that one turn of the share's loop takes.
+const INPUTS_MAX: usize = 256;
+
+/// A node.
+#[derive(Debug)]
+pub struct Node {
+    /// Its name.
+    pub name: NodeName,
+    /// Its machine and what is on its disk.
+    pub disk: Arc<Mutex<Disk<Machine>>>,
+    /// Its index: what is committed survives everything.
+    pub index: Memory,
+    /// The index was just created.
+    pub fresh: bool,
+    /// The process, while it runs.
+    pub life: Option<Life>,
+    /// How often it was started: what belongs to an earlier life is void.
+    pub lives: u64,
+    peers: Vec<NodeName>,
+    chronicle: SharedChronicle,
+    rng: Rng,
+}
+
+/// A running process.
+#[derive(Debug)]
+pub struct Life {
+    /// Its view of the disk.
+    pub tree: SimTree<Machine>,
+    /// The share's engine.
+    pub engine: Engine,
+    /// Its watches.
+    pub watcher: Watcher,
+    /// What waits for the share's loop.
+    pub inputs: VecDeque<Input>,
+    /// What waits for a worker.
+    pub tasks: Vec<Task>,
+    lanes: BTreeMap<(NodeName, Lane), VecDeque<Outgoing>>,
+    scans: BTreeSet<SharePath>,
+    fetcher: transfer::Fetcher<SimTree<Machine>>,
+    outlines: transfer::Outlines,
+}
+
+/// Work for one of the process's threads.
+#[derive(Debug)]
+pub enum Task {
+    /// Look at a path.
+    Look(SharePath, Option<Installed>, Hint),
+    /// Change the tree, with some of what else waits for that.
+    Apply(Op),
+    /// Send what comes next on a lane.
+    Lane(NodeName, Lane),
+    /// Compare a directory that waits for it with the index.
+    Scan,
+    /// Look for blocks of a large file that are on this disk already.
+    Fetch,
+    /// Read what the kernel has queued.
+    Watch,
+}
+
+/// What waits for its turn on a lane.
+#[derive(Debug)]
+enum Outgoing {
+    /// A record, with a small file's bytes.
+    Announce(Box<Announce>),
+    /// A message as it is.
+    Say(ShareMessage),
+    /// The answer to a peer's question for bytes.
+    Answer(ShareMessage),
+}
+
+/// What a node wants of the world.
+#[derive(Debug, Default)]
+pub struct Wants {
+    /// Messages to be sent.
+    pub sends: Vec<(NodeName, Lane, ShareMessage)>,
+    /// Answers of a thread, to arrive together and in this order.
+    pub answers: Vec<Input>,
+}
+
+impl Node {
+    /// Returns a node that is not running yet, with an empty index.
+    pub fn new(
+        name: NodeName,
+        peers: Vec<NodeName>,
+        disk: Disk<Machine>,
+        chronicle: SharedChronicle,
+        mut rng: Rng,
+    ) -> Self {
+        Node {
+            name,
+            disk: Arc::new(Mutex::new(disk)),
+            index: Memory::new(Epoch(rng.next())),
+            fresh: true,
+            life: None,
+            lives: 0,
+            peers,
+            chronicle,
+            rng,
+        }
+    }
+
+    /// Returns the machine and its disk.
+    pub fn disk(&self) -> MutexGuard<'_, Disk<Machine>> {
+        lock(&self.disk)
+    }
+
+    /// Returns the machine's own time in simulated nanoseconds, brought up to the world's.
+    pub fn sync_time(&self, world_ns: u64) -> u64 {
+        let machine = &mut self.disk().meanwhile;
+        machine.now_ns = machine.now_ns.max(world_ns);
+        machine.now_ns
+    }
+
+    fn now(&self) -> Now {
+        self.disk().meanwhile.now()
+    }
+
+    /// Tells something in the node's name.
+    pub fn tell(&self, what: std::fmt::Arguments<'_>) {
+        let now_ns = self.disk().meanwhile.now_ns;
+        lock(&self.chronicle).story.tell(now_ns, self.name.as_str(), what);
+    }
+
+    /// Empties the index: its next life begins with another epoch.
+    pub fn lose_index(&mut self) {
+        self.index = Memory::new(Epoch(self.rng.next()));
+        self.fresh = true;
+    }
+
+    /// Starts the process: recovery, engine, watches, scan. False if it does not come up, because
+    /// it was stopped or could not do without what failed.
+    pub fn start(&mut self, watch_room: usize) -> bool {
+        self.lives += 1;
+        {
+            let machine = &mut self.disk().meanwhile;
+            machine.booted_ns = machine.now_ns;
+        }
+        let tree = SimTree::boot(&self.disk);
+        self.tell(format_args!("starts{}", if self.fresh { " with an empty index" } else { "" }));
+        self.start_share(tree, watch_room).unwrap_or_else(|why| {
+            self.tell(format_args!("does not start: {why}"));
+            false
+        })
+    }
+
+    fn start_share(&mut self, tree: SimTree<Machine>, watch_room: usize) -> Result<bool, String> {
+        let words = |error: &dyn std::fmt::Display| error.to_string();
+        let wall_ns = self.now().wall_ns;
+        let day = recsync::engine::conflict::utc_day(wall_ns);
+        let beside = |path: &SharePath| {
+            let name = [path.name(), b".recovered"].concat();
+            path.parent().join(&name).expect("short names stay legal")
+        };
+        let recovered = apply::recover(&tree, &self.index, wall_ns, &day, beside)
+            .map_err(|error| words(&error))?;
+        for &id in &recovered.done {
+            self.index.write(&Write::IntentDone(id)).map_err(|error| words(&error))?;
+        }
+        self.index.commit().map_err(|error| words(&error))?;
+        self.tell(format_args!("recovered: {recovered:?}"));
+        let settings = Settings {
+            node: self.name.clone(),
+            settle: SETTLE,
+            max_delete: MaxDelete { percent: Some(50), count: None },
+            peers: self.peers.clone(),
+        };
+        let first_op = u64::try_from(self.now().wall_ns).expect("after 1970");
+        let engine = Engine::new(settings, &self.index, first_op, self.fresh)
+            .map_err(|error| words(&error))?;
+        let (watcher, reports) = Watcher::start(&tree, watch_room);
+        let mut life = Life {
+            tree,
+            engine,
+            watcher,
+            inputs: VecDeque::new(),
+            tasks: Vec::new(),
+            lanes: BTreeMap::new(),
+            scans: BTreeSet::new(),
+            fetcher: transfer::Fetcher::new(),
+            outlines: transfer::Outlines::default(),
+        };
+        for path in recovered.dirty {
+            let (hint, noticed) = (Hint::Written, Noticed::Scan);
+            life.inputs.push_back(Input::Dirty { path, hint, noticed });
+        }
+        life.report(reports, Duration::ZERO);
+        if life.tree.is_stopped() {
+            return Ok(false);
+        }
+        self.life = Some(life);
+        Ok(true)
+    }
+
+    /// Drops the share's engine and begins anew from the index, as after an error of the index.
+    pub fn restart_share(&mut self, watch_room: usize) -> bool {
+        let Some(life) = self.life.take() else { return false };
+        self.lives += 1;
+        self.index.crash();
+        self.tell(format_args!("restarts the share"));
+        let Life { tree, .. } = life;
+        tree.disk().fs.unwatch_all();
+        self.start_share(tree, watch_room).unwrap_or_else(|why| {
+            self.tell(format_args!("does not start: {why}"));
+            false
+        })
+    }
+
+    /// Forgets the process that was stopped. False if none was running.
+    pub fn bury(&mut self) -> bool {
+        self.index.crash();
+        self.life.take().is_some()
+    }
+
+    /// Takes what waits, commits, and hands out what follows.
+    ///
+    /// # Errors
+    /// If the index fails: the share is to be started again.
+    pub fn turn(&mut self) -> Result<Wants, IndexError> {
+        let now = self.now();
+        let mut wants = Wants::default();
+        let Some(life) = &mut self.life else { return Ok(wants) };
+        let told = lock(&self.chronicle).story.is_told();
+        let mut effects = Vec::new();
+        let count = life.inputs.len().min(INPUTS_MAX);
+        let tick = (count == 0).then_some(Input::Tick);
+        for input in life.inputs.drain(..count).chain(tick) {
+            if told && input != Input::Tick {
+                let now_ns = lock(&self.disk).meanwhile.now_ns;
+                let story = &mut lock(&self.chronicle).story;
+                story.tell(now_ns, self.name.as_str(), format_args!("-> {input:?}"));
+            }
+            effects.extend(life.engine.step(now, input, &mut self.index)?);
+        }
+        effects.extend(life.engine.pump(now, &mut self.index)?);
+        self.index.commit()?;
+        for effect in effects {
+            if told {
+                let now_ns = lock(&self.disk).meanwhile.now_ns;
+                let story = &mut lock(&self.chronicle).story;
+                story.tell(now_ns, self.name.as_str(), format_args!("<- {effect:?}"));
+            }
+            life.hand_out(effect, &mut wants);
+        }
+        Ok(wants)
+    }
+
+    /// Does a task that waits, or a batch of operations; which one is chance.
+    pub fn work(&mut self) -> Wants {
+        let mut wants = Wants::default();
+        let now = self.now();
+        let Some(life) = &mut self.life else { return wants };
+        if life.tasks.is_empty() {
+            return wants;
+        }
+        let task = life.tasks.swap_remove(self.rng.index(life.tasks.len()));
+        match task {
+            Task::Look(path, installed, hint) => {
+                let disk = &self.disk;
+                let wall = || lock(disk).meanwhile.wall_ns();
+                let installed = installed.as_ref();
+                let look = observe::look(&life.tree, &path, installed, hint, SETTLE, wall);
+                wants.answers.push(Input::Looked { path, look });
+            }
+            Task::Apply(op) => {
+                let ops = life.batch(op, &mut self.rng);
+                for (id, outcome) in apply::run(&life.tree, ops) {
+                    wants.answers.push(Input::Applied { id, outcome });
+                }
+            }
+            Task::Lane(peer, lane) => {
+                for _ in 0..self.rng.between(1, 4) {
+                    life.send_next(&peer, lane, &self.index, &mut wants);
+                }
+                life.ensure_lane(&peer, lane);
+            }
+            Task::Scan => life.scan_next(&self.index, &mut wants),
+            Task::Fetch => {
+                let mut out = Vec::new();
+                life.fetcher.work(&life.tree, &mut out);
+                life.fetched(out, &mut wants);
+            }
+            Task::Watch => {
+                let reports = life.watcher.read(&life.tree);
+                life.report(reports, now.mono);
+            }
+        }
+        wants
+    }
+
+    /// Takes a message of a peer.
+    pub fn hear(&mut self, peer: &NodeName, lane: Lane, message: ShareMessage) -> Wants {
+        let mut wants = Wants::default();
+        let Some(life) = &mut self.life else { return wants };
+        match message {
+            ShareMessage::GetOutline { .. } | ShareMessage::GetBlocks { .. } => {
+                life.queue(peer, lane, Outgoing::Answer(message));
+            }
+            ShareMessage::Outline { .. }
+            | ShareMessage::Block { .. }
+            | ShareMessage::Gone { .. } => {
+                let mut out = Vec::new();
+                life.fetcher.message(&life.tree, peer, message, &mut out);
+                life.fetched(out, &mut wants);
+            }
+            ShareMessage::GetDigests { .. } | ShareMessage::Digests { .. } => {}
+            ShareMessage::Open(_)
+            | ShareMessage::Announce(_)
+            | ShareMessage::CaughtUp { .. }
+            | ShareMessage::Acks(_) => {
+                life.inputs.push_back(Input::Message { peer: peer.clone(), lane, message });
+            }
+        }
+        wants
+    }
+
+    /// Learns that a link is up or down.
+    pub fn link(&mut self, peer: &NodeName, up: bool) -> Wants {
+        let mut wants = Wants::default();
+        let Some(life) = &mut self.life else { return wants };
+        if up {
+            life.inputs.push_back(Input::PeerUp(peer.clone()));
+        } else {
+            life.inputs.push_back(Input::PeerDown(peer.clone()));
+            life.lanes.retain(|(to, _), _| to != peer);
+            let mut out = Vec::new();
+            life.fetcher.peer_down(&life.tree, peer, &mut out);
+            life.fetched(out, &mut wants);
+        }
+        wants
+    }
+}
+
+impl Life {
+    fn hand_out(&mut self, effect: Effect, wants: &mut Wants) {
+        match effect {
+            Effect::Look { path, installed, hint } => {
+                self.tasks.push(Task::Look(path, installed, hint));
+            }
+            Effect::Apply(op) => self.tasks.push(Task::Apply(op)),
+            Effect::Fetch { path, file, peer, lane, seq, basis } => {
+                let want = transfer::Want { path, file, peer, lane, seq, basis };
+                let mut out = Vec::new();
+                self.fetcher.start(&self.tree, want, &mut out);
+                self.fetched(out, wants);
+            }
+            Effect::Announce(announce) => {
+                let (peer, lane) = (announce.peer.clone(), announce.lane);
+                self.queue(&peer, lane, Outgoing::Announce(Box::new(announce)));
+            }
+            Effect::Send { peer, lane, message } => {
+                self.queue(&peer, lane, Outgoing::Say(message));
+            }
+            Effect::Scan(dir) => self.scan(dir),
+            Effect::Event(_) => {}
+        }
+    }
+
+    fn fetched(&mut self, out: Vec<FetchOutput>, wants: &mut Wants) {
+        for output in out {
+            match output {
+                FetchOutput::Send { peer, lane, message } => {
+                    wants.sends.push((peer, lane, message));
+                }
+                FetchOutput::Fetched { path, hash, source, .. } => {
+                    wants.answers.push(Input::Fetched { path, hash, source: source.ok() });
+                }
+            }
+        }
+        if self.fetcher.has_work() && !self.tasks.iter().any(|task| matches!(task, Task::Fetch)) {
+            self.tasks.push(Task::Fetch);
+        }
+    }
+
+    fn queue(&mut self, peer: &NodeName, lane: Lane, what: Outgoing) {
+        self.lanes.entry((peer.clone(), lane)).or_default().push_back(what);
+        self.ensure_lane(peer, lane);
+    }
+
+    /// A lane with something to send has its thread at work, one.
+    fn ensure_lane(&mut self, peer: &NodeName, lane: Lane) {
+        let waits = self.lanes.get(&(peer.clone(), lane)).is_some_and(|queue| !queue.is_empty());
+        let works = |task: &Task| matches!(task, Task::Lane(to, on) if to == peer && *on == lane);
+        if waits && !self.tasks.iter().any(works) {
+            self.tasks.push(Task::Lane(peer.clone(), lane));
+        }
+    }
+
+    fn send_next(&mut self, peer: &NodeName, lane: Lane, index: &Memory, wants: &mut Wants) {
+        let queue = self.lanes.get_mut(&(peer.clone(), lane));
+        let mut say = |message| wants.sends.push((peer.clone(), lane, message));
+        match queue.and_then(VecDeque::pop_front) {
+            None => {}
+            Some(Outgoing::Say(message)) => say(message),
+            Some(Outgoing::Answer(question)) => {
+                transfer::serve(&self.tree, index, &self.outlines, &question, &mut |answer| {
+                    say(answer);
+                    ControlFlow::Continue(())
+                });
+            }
+            Some(Outgoing::Announce(announce)) => {
+                let Announce { seq, path, record, inline, moved_from, .. } = *announce;
+                let inline = inline.and_then(|installed| {
+                    // If it has changed since, the record goes alone.
+                    transfer::read_inline(&self.tree, &path, &installed)
+                });
+                let announcement = Announcement { seq, path, record, inline, moved_from };
+                say(ShareMessage::Announce(vec![announcement]));
+            }
+        }
+    }
+
+    /// Asks for a scan; one of the same directory that waits will do.
+    pub fn scan(&mut self, dir: SharePath) {
+        self.scans.insert(dir);
+        if !self.tasks.iter().any(|task| matches!(task, Task::Scan)) {
+            self.tasks.push(Task::Scan);
+        }
+    }
+
+    fn scan_next(&mut self, index: &Memory, wants: &mut Wants) {
+        let Some(dir) = self.scans.pop_first() else { return };
+        self.scans.retain(|other| !other.is_below(&dir));
+        if !self.scans.is_empty() {
+            self.tasks.push(Task::Scan);
+        }
+        let mut emit = |item: ScanItem| {
+            let ScanItem { path, hint } = item;
+            wants.answers.push(Input::Dirty { path, hint, noticed: Noticed::Scan });
+            ControlFlow::Continue(())
+        };
+        let report = observe::scan(&self.tree, index, &dir, &mut emit);
+        if report.is_ok() && dir.is_root() {
+            wants.answers.push(Input::Scanned);
+        }
+    }
+
+    /// Takes some of the other operations that wait along with this one, in any order.
+    fn batch(&mut self, op: Op, rng: &mut Rng) -> Vec<Op> {
+        let mut ops = vec![op];
+        let most = rng.between(1, BATCH_MAX) as usize;
+        while ops.len() < most {
+            let others = self.tasks.iter().enumerate();
+            let waiting: Vec<usize> = others
+                .filter(|(_, task)| matches!(task, Task::Apply(_)))
+                .map(|(index, _)| index)
+                .collect();
+            if waiting.is_empty() {
+                break;
+            }
+            if let Task::Apply(op) = self.tasks.swap_remove(*rng.pick(&waiting)) {
+                ops.push(op);
+            }
+        }
+        ops
+    }
+
+    fn report(&mut self, reports: Vec<Report>, at: Duration) {
+        for report in reports {
+            match report {
+                Report::Dirty(path, hint) => {
+                    let noticed = Noticed::Watcher(at);
+                    self.inputs.push_back(Input::Dirty { path, hint, noticed });
+                }
+                Report::Scan(dir) => self.scan(dir),
+            }
+        }
+    }
+}

@@ -1,0 +1,312 @@
+//! An independent account of what the users did, and what must follow from it.
+//!
+//! It knows files by their bytes, which no two writes share. An *instance* is a content that users
+//! put at a path: it must live on somewhere, unless a user who saw it at that path overwrote,
+//! renamed or deleted it there, or a power cut took it before anyone else had it.
+//!
+//! **Invariant:** knows nothing of records, versions or the index.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use recsync_proto::Hash;
+use recsync_proto::record::hash_of;
+
+use crate::fs::{Body, Fs, Id, ROOT};
+
+/// Stands for a file's bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Digest(u64);
+
+/// Returns the digest of bytes.
+pub fn digest(bytes: &[u8]) -> Digest {
+    let mut hash = bytes.len() as u64 ^ 0x51_7c_c1_b7_27_22_0a_95;
+    for chunk in bytes.chunks(8) {
+        let mut word = [0; 8];
+        word[..chunk.len()].copy_from_slice(chunk);
+        hash = (hash.rotate_left(5) ^ u64::from_le_bytes(word)).wrapping_mul(0x517c_c1b7_2722_0a95);
+        hash ^= hash >> 29;
+    }
+    Digest(hash)
+}
+
+/// What is known of one content at one path.
+#[derive(Debug, Clone, Default)]
+struct Instance {
+    /// How often users put it there.
+    puts: u32,
+    /// Nodes whose users saw it there and took it away since it was put there last.
+    destroyed_at: BTreeSet<String>,
+    /// A user put it there again without knowing that another one had taken it away: equal bytes
+    /// are one content, so either may be the last word.
+    contested: bool,
+    /// A power cut took it.
+    cut: bool,
+    /// A power cut, or an operation that was undone, may have taken back what took it away.
+    revived: bool,
+}
+
+/// One object of a tree, as users see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    /// What it holds.
+    pub what: SeenBody,
+    /// Permission bits; 0 for a symbolic link.
+    pub mode: u32,
+    /// Modification time of a file, 0 for all else.
+    pub mtime_ns: i64,
+}
+
+/// What an object holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SeenBody {
+    /// A file with these bytes.
+    File(Digest, usize),
+    /// A directory.
+    Dir,
+    /// A symbolic link with this target.
+    Symlink(Vec<u8>),
+}
+
+/// A share's tree by path.
+pub type Picture = BTreeMap<Vec<u8>, Seen>;
+
+/// The account.
+#[derive(Debug, Default)]
+pub struct Oracle {
+    /// Every content that a file held when its last writer closed it.
+    closed: BTreeSet<Digest>,
+    instances: BTreeMap<(Vec<u8>, Digest), Instance>,
+    /// Contents that recsync has put somewhere.
+    shipped: BTreeSet<Digest>,
+    /// What recsync has put there and not yet noted as installed, by node and path: an operation
+    /// under way may still be undone, so a user's deed on it is no evidence.
+    unsettled: BTreeMap<(String, Vec<u8>), (Digest, Hash)>,
+    /// What was found wrong, in words.
+    wrongs: Vec<String>,
+}
+
+impl Oracle {
+    /// A user's last handle on a file was closed, or a user renamed a closed file here.
+    pub fn put(&mut self, node: &str, path: &[u8], bytes: &[u8]) {
+        let digest = digest(bytes);
+        self.closed.insert(digest);
+        if !bytes.is_empty() {
+            let instance = self.instances.entry((path.to_vec(), digest)).or_default();
+            instance.puts += 1;
+            instance.contested |= instance.destroyed_at.iter().any(|other| other != node);
+            instance.destroyed_at.clear();
+            instance.cut = false;
+        }
+    }
+
+    /// A user overwrites, renames or deletes what is to be seen at a path.
+    pub fn destroy(&mut self, node: &str, path: &[u8], bytes: &[u8]) {
+        let digest = digest(bytes);
+        let in_doubt =
+            self.unsettled.iter().any(|((at, _), (content, _))| at == node && *content == digest);
+        if is_conflict_copy(path) {
+            // Under this name it stood for every instance of it.
+            for ((_, content), instance) in &mut self.instances {
+                if *content == digest {
+                    instance.destroyed_at.insert(node.to_owned());
+                    instance.revived |= in_doubt;
+                }
+            }
+        } else if let Some(instance) = self.instances.get_mut(&(path.to_vec(), digest)) {
+            instance.destroyed_at.insert(node.to_owned());
+            instance.revived |= in_doubt;
+        }
+    }
+
+    /// Forgets the doubt about what a node has noted as installed.
+    pub fn settle(&mut self, node: &str, is_installed: impl Fn(&[u8], &Hash) -> bool) {
+        self.unsettled.retain(|(at, path), (_, hash)| at != node || !is_installed(path, hash));
+    }
+
+    /// A user renamed an object, a directory with all below it.
+    pub fn rename(&mut self, node: &str, fs: &Fs, moved: Id, from: &[u8], to: &[u8]) {
+        for (below, id) in files_below(fs, moved) {
+            let bytes = fs.bytes(id).expect("a file").clone();
+            if self.closed.contains(&digest(&bytes)) {
+                self.destroy(node, &join(from, &below), &bytes);
+                if fs.writers(id) == 0 {
+                    self.put(node, &join(to, &below), &bytes);
+                }
+            }
+        }
+    }
+
+    /// recsync put a file of its own making under a name of the share.
+    pub fn placed(&mut self, node: &str, path: &[u8], bytes: &[u8]) {
+        let digest = digest(bytes);
+        if self.closed.contains(&digest) {
+            self.shipped.insert(digest);
+            self.unsettled.insert((node.to_owned(), path.to_vec()), (digest, hash_of(bytes)));
+        } else {
+            let shown = shown(path);
+            self.wrong(format!(
+                "torn: {node} shows {} bytes at {shown} that no user ever closed: {:?}",
+                bytes.len(),
+                String::from_utf8_lossy(&bytes[..bytes.len().min(60)])
+            ));
+        }
+    }
+
+    /// Compares a tree before and after a power cut.
+    pub fn power_cut(&mut self, before: &Picture, after: &Picture) {
+        let file = |seen: &Seen| match seen.what {
+            SeenBody::File(digest, _) => Some(digest),
+            _ => None,
+        };
+        for (path, seen) in before {
+            if let Some(digest) = file(seen)
+                && after.get(path).and_then(file) != Some(digest)
+                && let Some(instance) = self.instances.get_mut(&(path.clone(), digest))
+            {
+                instance.cut = true;
+            }
+        }
+        for (path, seen) in after {
+            let Some(digest) = file(seen) else { continue };
+            // Whatever is left is what its users have to live with.
+            self.closed.insert(digest);
+            if before.get(path).and_then(file) != Some(digest)
+                && let Some(instance) = self.instances.get_mut(&(path.clone(), digest))
+            {
+                instance.revived = true;
+            }
+        }
+    }
+
+    /// Judges the trees when everything has come to rest.
+    pub fn judge(&mut self, nodes: &[(String, Picture)]) {
+        self.compare(nodes);
+        let Some((_, tree)) = nodes.first() else { return };
+        let mut kept = BTreeSet::new();
+        for (path, seen) in tree {
+            if let SeenBody::File(digest, len) = seen.what {
+                kept.insert(digest);
+                if !self.closed.contains(&digest) {
+                    self.wrong(format!(
+                        "torn: {} holds {len} bytes that no user ever closed",
+                        shown(path)
+                    ));
+                }
+            }
+        }
+        let mut wrongs = Vec::new();
+        for ((path, digest), instance) in &self.instances {
+            let here = matches!(tree.get(path), Some(Seen { what: SeenBody::File(found, _), .. }) if found == digest);
+            if instance.contested {
+                continue;
+            }
+            if !instance.destroyed_at.is_empty() {
+                if here && instance.puts == 1 && !instance.revived {
+                    wrongs.push(format!(
+                        "resurrected: {} {digest:?} was removed by a user who saw it",
+                        shown(path)
+                    ));
+                }
+            } else if !kept.contains(digest) && (!instance.cut || self.shipped.contains(digest)) {
+                wrongs.push(format!("lost: {digest:?}, written at {}, is nowhere", shown(path)));
+            }
+        }
+        self.wrongs.extend(wrongs);
+    }
+
+    fn compare(&mut self, nodes: &[(String, Picture)]) {
+        let Some(((first, tree), others)) = nodes.split_first() else { return };
+        for (other, theirs) in others {
+            let paths: BTreeSet<&Vec<u8>> = tree.keys().chain(theirs.keys()).collect();
+            for path in paths {
+                let (here, there) = (tree.get(path), theirs.get(path));
+                if here != there {
+                    self.wrong(format!(
+                        "different: {} is {here:?} on {first}, {there:?} on {other}",
+                        shown(path)
+                    ));
+                }
+            }
+        }
+    }
+
+    /// Notes that an invariant does not hold.
+    pub fn wrong(&mut self, what: String) {
+        self.wrongs.push(what);
+    }
+
+    /// Returns what was found wrong so far.
+    pub fn wrongs(&self) -> &[String] {
+        &self.wrongs
+    }
+
+    /// True if these bytes were the whole of a file that nobody had open for writing.
+    pub fn is_closed(&self, bytes: &[u8]) -> bool {
+        self.closed.contains(&digest(bytes))
+    }
+}
+
+/// Returns the share's tree as users see it.
+pub fn picture(fs: &Fs) -> Picture {
+    let mut picture = Picture::new();
+    walk(fs, ROOT, &[], &mut |path, id| {
+        let stat = fs.stat(id);
+        let (what, mode, mtime_ns) = match fs.body(id) {
+            Body::File(bytes) => {
+                (SeenBody::File(digest(bytes), bytes.len()), stat.mode, stat.mtime_ns)
+            }
+            Body::Dir(_) => (SeenBody::Dir, stat.mode, 0),
+            Body::Symlink(target) => (SeenBody::Symlink(target.clone()), 0, 0),
+        };
+        picture.insert(path.to_vec(), Seen { what, mode, mtime_ns });
+    });
+    picture
+}
+
+/// Visits everything below a directory but recsync's own.
+pub fn walk(fs: &Fs, dir: Id, path: &[u8], visit: &mut impl FnMut(&[u8], Id)) {
+    let Ok(names) = fs.names(dir) else { return };
+    for (name, &id) in names {
+        if path.is_empty() && name == b".recsync" {
+            continue;
+        }
+        let path = join(path, name);
+        visit(&path, id);
+        walk(fs, id, &path, visit);
+    }
+}
+
+/// Returns the files at or below an object, by path relative to it.
+fn files_below(fs: &Fs, id: Id) -> Vec<(Vec<u8>, Id)> {
+    let mut files = Vec::new();
+    if fs.bytes(id).is_ok() {
+        files.push((Vec::new(), id));
+    }
+    // A prefix keeps `.recsync` from being anything special below the root.
+    walk(fs, id, b"x", &mut |path, id| {
+        if fs.bytes(id).is_ok() {
+            files.push((path[2..].to_vec(), id));
+        }
+    });
+    files
+}
+
+/// Returns the path of `name` in `dir`.
+pub fn join(dir: &[u8], name: &[u8]) -> Vec<u8> {
+    match (dir, name) {
+        (b"", name) => name.to_vec(),
+        (dir, b"") => dir.to_vec(),
+        (dir, name) => [dir, b"/", name].concat(),
+    }
+}
+
+/// Returns a path as text.
+pub fn shown(path: &[u8]) -> String {
+    String::from_utf8_lossy(path).into_owned()
+}
+
+/// True for the name of a conflict copy.
+pub fn is_conflict_copy(path: &[u8]) -> bool {
+    const MARK: &[u8] = b".conflict-";
+    path.windows(MARK.len()).any(|window| window == MARK)
+}
