@@ -772,3 +772,23 @@ fn a_file_in_place_of_a_directory_meets_a_new_file_in_it() {
         assert_eq!(world.nodes[dir].conflicts(), 1, "{:?}", world.nodes[dir].tree());
     }
 }
+
+#[test]
+fn a_conflict_copy_without_extension_is_not_named_twice() {
+    let mut world = apart(&[("a", "old")]);
+    world.write(0, "a", "one");
+    world.write(1, "a", "two");
+    meet(&mut world);
+    let copy = world.nodes[1].disk.objects.keys().find(|path| path.to_string().contains("conf"));
+    let copy = copy.unwrap().to_string();
+    world.cut(0, 1);
+    world.settle();
+    world.write(0, &copy, "three");
+    world.write(1, &copy, "four");
+    meet(&mut world);
+    let names: Vec<_> = world.nodes[0].disk.objects.keys().map(ToString::to_string).collect();
+    assert_eq!(names.len(), 3, "{names:?}");
+    for name in names {
+        assert!(name.matches(".conflict-").count() <= 1, "{name}");
+    }
+}
