@@ -29,6 +29,8 @@ const WRITER_WAIT: Duration = Duration::from_secs(2);
 pub(super) struct Owed {
     pub(super) peer: NodeName,
     pub(super) seq: Seq,
+    /// The peer has been told that it is held.
+    pub(super) held: bool,
 }
 
 /// Acknowledgements that wait for a path: bounded by the peers' windows.
@@ -144,7 +146,7 @@ impl Engine {
             return Ok(());
         }
         if self.ops.len() >= OPS_MAX && bytes.is_none() {
-            self.sweep_again = true;
+            self.start_sweep();
             return Ok(());
         }
         self.take(cx, path, entry, winner, step, bytes)
@@ -379,7 +381,7 @@ impl Engine {
         // A backlog leaves room for the call that ended just now.
         let room = if fresh { 2 * FETCHES_MAX } else { FETCHES_MAX };
         if self.fetching.len() >= room {
-            self.sweep_again = true;
+            self.start_sweep();
             return Ok(());
         }
         let Some(peer) = self.source_for(entry.via.as_ref()) else { return Ok(()) };
@@ -423,11 +425,7 @@ impl Engine {
         let wanted = winner.is_some_and(
             |winner| matches!(winner.content, Content::File { hash: wanted, .. } if wanted == hash),
         );
-        self.reconsider_with(cx, path, if wanted { source } else { None })?;
-        if !self.sweep_again && self.fetching.len() < FETCHES_MAX / 2 {
-            self.start_sweep();
-        }
-        Ok(())
+        self.reconsider_with(cx, path, if wanted { source } else { None })
     }
 
     /// Renames here what a peer renamed; where that cannot be, each name is dealt with by itself.
@@ -591,9 +589,6 @@ impl Engine {
                 }
             }
         }
-        if self.sweep_again && self.ops.len() < OPS_MAX / 2 {
-            self.start_sweep();
-        }
         Ok(())
     }
 
@@ -711,7 +706,12 @@ impl Engine {
     pub(super) fn settle_owed(&mut self, path: &SharePath, state: AckState) {
         if state == AckState::Held && self.owed.len() < RETRIES_MAX {
             // The promise stays open: `Durable` follows when the path is installed.
-            for owed in self.owed.get(path).cloned().unwrap_or_default() {
+            let mut untold = Vec::new();
+            for owed in self.owed.get_mut(path).into_iter().flatten().filter(|owed| !owed.held) {
+                owed.held = true;
+                untold.push(owed.clone());
+            }
+            for owed in untold {
                 self.ack(&owed, state);
             }
         } else if let Some(owed) = self.owed.remove(path) {
@@ -762,19 +762,15 @@ impl Engine {
         Ok(())
     }
 
-    /// Walks through all pending paths again, newest first.
+    /// Has the pumps to come walk through all pending paths, newest first: after the walk that is
+    /// under way, if one is.
     pub(super) fn start_sweep(&mut self) {
-        if self.sweep.is_some() {
-            self.sweep_again = true;
-        } else {
-            self.sweep = Some(Seq(u64::MAX >> 2));
-            self.sweep_again = false;
-        }
+        self.sweep_again = true;
     }
 
     /// True if pending paths wait to be visited by the next pump.
     pub fn wants_pump(&self) -> bool {
-        self.sweep.is_some() && self.has_room()
+        (self.sweep.is_some() || self.sweep_again) && self.has_room()
     }
 
     fn has_room(&self) -> bool {
@@ -782,16 +778,22 @@ impl Engine {
     }
 
     pub(super) fn sweep(&mut self, cx: &mut Cx<'_>) -> Result<(), IndexError> {
-        let Some(below) = self.sweep else { return Ok(()) };
-        if !self.has_room() {
+        if !self.wants_pump() {
             return Ok(());
         }
+        let below = match self.sweep {
+            Some(below) => below,
+            None => {
+                self.sweep_again = false;
+                Seq(u64::MAX >> 2)
+            }
+        };
         let chunk = cx.index.pending(below, SWEEP_CHUNK)?;
         self.sweep = chunk.last().map(|last| last.entry.seq);
         for logged in chunk {
             self.reconsider(cx, &logged.path)?;
         }
-        if self.sweep.is_none() {
+        if self.sweep.is_none() && !self.sweep_again {
             self.remote_guard.watch_again_after_release();
         }
         Ok(())

@@ -5,4 +5,5 @@ mod harness;
 
 mod scenarios;
 
+mod conflict;
 mod trouble;

@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use super::harness::World;
-use crate::engine::{Effect, MaxDelete};
+use super::harness::{Dice, World};
+use crate::engine::{Effect, Input, MaxDelete};
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -38,4 +38,40 @@ fn a_vanished_directory_that_the_guard_holds_is_looked_at_ever_more_rarely() {
     assert!(scans(&world, 0) <= 20, "{} scans", scans(&world, 0));
     assert!(world.nodes[0].looks() <= 30 * 20, "{} looks", world.nodes[0].looks());
     assert_eq!(world.nodes[1].disk.objects.len(), 31 - 19, "the 20th waits, and all after it");
+}
+
+#[test]
+fn many_clashes_of_kinds_are_settled_once_all_is_told() {
+    for seed in 0..5 {
+        let mut world = World::pair();
+        world.cut(0, 1);
+        for name in 0..200 {
+            world.write(0, &format!("{name}"), "a file");
+            world.write(1, &format!("{name}/1"), "in a directory");
+        }
+        world.settle();
+        world.dice = Some(Dice(seed));
+        world.link(0, 1);
+        world.settle();
+        world.check_quiet();
+        assert_eq!(world.nodes[1].conflicts(), 200);
+    }
+}
+
+#[test]
+fn a_sweep_that_is_asked_for_during_another_is_made_after_it() {
+    let mut world = with_calls(100);
+    let peer = world.nodes[0].name.clone();
+    // Everything that the peer deletes is held, so that there is enough to walk through.
+    world.limit_deletes(1, MaxDelete { percent: None, count: Some(0) });
+    world.remove(0, "d");
+    world.settle();
+    assert_eq!(world.nodes[1].disk.objects.len(), 101 - 19);
+    world.turn(1);
+    world.input(1, Input::PeerDown(peer));
+    world.turn(1);
+    assert!(world.nodes[1].engine.wants_pump(), "a sweep is under way");
+    world.input(1, Input::Decide { confirm: true });
+    world.settle();
+    assert_eq!(world.nodes[1].disk.objects.len(), 0, "all of them were let go");
 }
