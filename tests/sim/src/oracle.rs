@@ -179,7 +179,9 @@ impl Oracle {
     }
 
     /// Judges the trees when everything has come to rest.
-    pub fn judge(&mut self, nodes: &[(String, Picture)]) {
+    ///
+    /// `forgets` tells that an index was lost: what was deleted meanwhile comes back then.
+    pub fn judge(&mut self, nodes: &[(String, Picture)], forgets: bool) {
         self.compare(nodes);
         let Some((_, tree)) = nodes.first() else { return };
         let mut kept = BTreeSet::new();
@@ -201,7 +203,7 @@ impl Oracle {
                 continue;
             }
             if !instance.destroyed_at.is_empty() {
-                if here && instance.puts == 1 && !instance.revived {
+                if here && instance.puts == 1 && !instance.revived && !forgets {
                     wrongs.push(format!(
                         "resurrected: {} {digest:?} was removed by a user who saw it",
                         shown(path)
