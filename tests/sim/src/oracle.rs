@@ -76,8 +76,8 @@ pub struct Oracle {
     /// Every content that a file held when its last writer closed it.
     closed: BTreeSet<Digest>,
     instances: BTreeMap<(Vec<u8>, Digest), Instance>,
-    /// Contents that recsync has put somewhere.
-    shipped: BTreeSet<Digest>,
+    /// What recsync has put at which path.
+    shipped: BTreeSet<(Vec<u8>, Digest)>,
     /// What recsync has put there and not yet noted as installed, by node and path: an operation
     /// under way may still be undone, so a user's deed on it is no evidence.
     unsettled: BTreeMap<(String, Vec<u8>), (Digest, Hash)>,
@@ -140,7 +140,7 @@ impl Oracle {
     pub fn placed(&mut self, node: &str, path: &[u8], bytes: &[u8]) {
         let digest = digest(bytes);
         if self.closed.contains(&digest) {
-            self.shipped.insert(digest);
+            self.shipped.insert((path.to_vec(), digest));
             self.unsettled.insert((node.to_owned(), path.to_vec()), (digest, hash_of(bytes)));
         } else {
             let shown = shown(path);
@@ -209,7 +209,9 @@ impl Oracle {
                         shown(path)
                     ));
                 }
-            } else if !kept.contains(digest) && (!instance.cut || self.shipped.contains(digest)) {
+            } else if !kept.contains(digest)
+                && (!instance.cut || self.shipped.contains(&(path.clone(), *digest)))
+            {
                 wrongs.push(format!("lost: {digest:?}, written at {}, is nowhere", shown(path)));
             }
         }
