@@ -1,2 +1,6 @@
 //! The `recsync` program: arguments, logging, exit code.
-fn main() {}
+#![forbid(unsafe_code)]
+
+fn main() -> std::process::ExitCode {
+    recsync::cli::main(std::env::args_os()).into()
+}

@@ -7,11 +7,13 @@
 use bincode::config;
 use thiserror::Error;
 
+use crate::hello::{REASON_LEN_MAX, Refusal};
 use crate::message::{
-    ANNOUNCEMENTS_MAX, Announcement, BLOCKS_MAX, DIGESTS_MAX, DigestEntry, FILE_SIZE_MAX, FileRef,
-    INLINE_LEN_MAX, Message, OUTLINE_PAGE_MAX, ShareMessage, block_count,
+    ACKS_MAX, ANNOUNCEMENTS_MAX, Announcement, BLOCK_LEN_MAX, BLOCKS_MAX, CAPABILITIES_MAX,
+    DIGESTS_MAX, DigestEntry, DigestKind, FILE_SIZE_MAX, FileRef, INLINE_LEN_MAX, LAGS_MAX,
+    Message, OUTLINE_PAGE_MAX, SYMLINK_LEN_MAX, ShareMessage, VERSIONS_MAX, block_count,
 };
-use crate::path::{COMPONENT_LEN_MAX, PATH_LEN_MAX};
+use crate::path::{RESERVED, check_component, check_path};
 use crate::record::{Content, Record};
 
 /// Longest body of a frame: one block of the largest size, or a full page of anything else.
@@ -52,8 +54,10 @@ pub enum CodecError {
 /// Returns a whole frame, prefix included.
 ///
 /// # Errors
-/// If the message is longer than a frame may be: a bug of the caller.
+/// If the message is longer than a frame may be, or breaks a limit, so that every peer would refuse
+/// it: a bug of the caller.
 pub fn encode(message: &Message) -> Result<Vec<u8>, CodecError> {
+    check(message)?;
     let mut frame = vec![0; PREFIX_LEN];
     bincode::encode_into_std_write(message, &mut frame, CODEC)
         .map_err(|error| CodecError::Malformed(error.to_string()))?;
@@ -120,9 +124,14 @@ fn decode_exact<T: bincode::Decode<()>>(bytes: &[u8]) -> Result<T, CodecError> {
 
 fn check(message: &Message) -> Result<(), CodecError> {
     match message {
-        Message::Hello(hello) => limit(hello.capabilities.len() <= 64, "capabilities"),
+        Message::Hello(hello) => {
+            limit(hello.capabilities.len() <= CAPABILITIES_MAX, "capabilities in a hello")
+        }
+        Message::Refuse(Refusal::Protocol(how)) => {
+            limit(how.len() <= REASON_LEN_MAX, "a refusal's length")
+        }
         Message::Refuse(_) => Ok(()),
-        Message::Ping(ping) => limit(ping.lag_ms.len() <= 1_024, "shares in a ping"),
+        Message::Ping(ping) => limit(ping.lag_ms.len() <= LAGS_MAX, "shares in a ping"),
         Message::Share { body, .. } => check_body(body),
     }
 }
@@ -134,7 +143,7 @@ fn check_body(body: &ShareMessage) -> Result<(), CodecError> {
             limit(announcements.len() <= ANNOUNCEMENTS_MAX, "announcements in a frame")?;
             announcements.iter().try_for_each(check_announcement)
         }
-        ShareMessage::Acks(acks) => limit(acks.len() <= 65_536, "acks in a frame"),
+        ShareMessage::Acks(acks) => limit(acks.len() <= ACKS_MAX, "acks in a frame"),
         ShareMessage::GetOutline { file, first, count, .. } => {
             limit((1..=OUTLINE_PAGE_MAX).contains(count), "block hashes asked for")?;
             check_range(file, *first, *count)
@@ -146,13 +155,18 @@ fn check_body(body: &ShareMessage) -> Result<(), CodecError> {
         ShareMessage::Outline { blocks, .. } => {
             limit(blocks.len() <= OUTLINE_PAGE_MAX as usize, "block hashes in a frame")
         }
-        ShareMessage::Block { bytes, .. } => limit(bytes.len() <= 1 << 20, "bytes of a block"),
+        ShareMessage::Block { bytes, .. } => {
+            limit(bytes.len() <= BLOCK_LEN_MAX, "bytes of a block")
+        }
         ShareMessage::GetDigests { dir, after, .. } => {
-            limit(dir.len() <= PATH_LEN_MAX && after.len() <= COMPONENT_LEN_MAX, "a path's length")
+            check_dir(dir)?;
+            limit(after.is_empty() || check_component(after).is_ok(), "a name")
         }
         ShareMessage::Digests { dir, entries, .. } => {
-            limit(dir.len() <= PATH_LEN_MAX, "a path's length")?;
-            limit(entries.len() <= DIGESTS_MAX, "digests in a frame")
+            check_dir(dir)?;
+            limit(entries.len() <= DIGESTS_MAX, "digests in a frame")?;
+            limit(entries.is_sorted_by(|a, b| a.name < b.name), "digests out of order")?;
+            entries.iter().try_for_each(|entry| check_digest(dir, entry))
         }
     }
 }
@@ -173,15 +187,13 @@ fn check_announcement(announcement: &Announcement) -> Result<(), CodecError> {
 /// Names the limit that the record breaks.
 pub fn check_record(record: &Record) -> Result<(), CodecError> {
     limit(record.is_sound(), "a record whose values do not fit its context")?;
-    limit(record.context.len() <= 256 && record.values.len() <= 256, "versions of one path")?;
+    let versions = record.context.len().max(record.values.len());
+    limit(versions <= VERSIONS_MAX, "versions of one path")?;
     limit(record.mode.as_ref().is_none_or(|mode| mode.value <= 0o7777), "permission bits")?;
     record.values.iter().try_for_each(|value| match &value.content {
         Content::Dir => Ok(()),
         Content::File { size, .. } => limit(*size <= FILE_SIZE_MAX, "a file's size"),
-        Content::Symlink { target } => limit(
-            (1..4_096).contains(&target.len()) && !target.contains(&0),
-            "a symbolic link's target",
-        ),
+        Content::Symlink { target } => check_target(target),
     })
 }
 
@@ -191,6 +203,31 @@ fn check_range(file: &FileRef, first: u32, count: u32) -> Result<(), CodecError>
     limit(end <= block_count(file.size), "blocks beyond the file's end")
 }
 
+fn check_dir(dir: &[u8]) -> Result<(), CodecError> {
+    limit(dir.is_empty() || check_path(dir).is_ok(), "a directory's path")
+}
+
+fn check_digest(dir: &[u8], entry: &DigestEntry) -> Result<(), CodecError> {
+    let reserved = dir.is_empty() && entry.name == RESERVED;
+    limit(!reserved && check_component(&entry.name).is_ok(), "a name")?;
+    match &entry.kind {
+        // A file may be of any size: one that is too large to be synced is compared all the same.
+        DigestKind::Dir { mode, .. } | DigestKind::File { mode, .. } => {
+            limit(*mode <= 0o7777, "permission bits")
+        }
+        DigestKind::Symlink { target, .. } => check_target(target),
+        DigestKind::Unreadable => Ok(()),
+    }
+}
+
+fn check_target(target: &[u8]) -> Result<(), CodecError> {
+    let sound = (1..=SYMLINK_LEN_MAX).contains(&target.len()) && !target.contains(&0);
+    limit(sound, "a symbolic link's target")
+}
+
 fn limit(holds: bool, what: &'static str) -> Result<(), CodecError> {
     if holds { Ok(()) } else { Err(CodecError::Limit(what)) }
 }
+
+#[cfg(test)]
+mod tests;

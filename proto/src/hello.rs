@@ -8,10 +8,13 @@ use std::fmt;
 use bincode::{Decode, Encode};
 
 use crate::message::Lane;
-use crate::path::NodeName;
+use crate::path::{Escaped, NodeName};
 
 /// The versions of the protocol that this build speaks.
 pub const VERSIONS: Versions = Versions { min: 1, max: 1 };
+
+/// Longest [`Refusal::Protocol`] in bytes.
+pub const REASON_LEN_MAX: usize = 1_024;
 
 /// A range of protocol versions, both ends inclusive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
@@ -68,8 +71,15 @@ pub enum Refusal {
     Myself,
     /// The daemon is stopping.
     Stopping,
-    /// The other side broke the protocol; how.
+    /// The other side broke the protocol; how, in at most [`REASON_LEN_MAX`] bytes.
     Protocol(String),
+}
+
+impl Refusal {
+    /// Returns [`Refusal::Protocol`] with as much of the reason as may be sent.
+    pub fn protocol(how: &str) -> Self {
+        Refusal::Protocol(how[..how.floor_char_boundary(REASON_LEN_MAX)].to_owned())
+    }
 }
 
 impl fmt::Display for Refusal {
@@ -84,7 +94,10 @@ impl fmt::Display for Refusal {
                 "both ends have the same key; give each node its own with `recsync init`",
             ),
             Refusal::Stopping => f.write_str("it is stopping"),
-            Refusal::Protocol(how) => write!(f, "it says that this node broke the protocol: {how}"),
+            Refusal::Protocol(how) => {
+                let how = Escaped(how.as_bytes());
+                write!(f, "it says that this node broke the protocol: {how}")
+            }
         }
     }
 }

@@ -20,6 +20,20 @@ pub const OUTLINE_PAGE_MAX: u32 = 16_384;
 pub const BLOCKS_MAX: u32 = 16;
 /// Largest file that can be synced: 1 TiB.
 pub const FILE_SIZE_MAX: u64 = 1 << 40;
+/// Longest block in bytes: 1 MiB.
+pub const BLOCK_LEN_MAX: usize = 1 << 20;
+/// Most acks in one frame.
+pub const ACKS_MAX: usize = 65_536;
+/// Most entries in one [`ShareMessage::Digests`].
+pub const DIGESTS_MAX: usize = 2_048;
+/// Most epochs in a record's context, and most concurrent values in it.
+pub const VERSIONS_MAX: usize = 256;
+/// Longest target of a symbolic link in bytes (`PATH_MAX` less the NUL, limits.h).
+pub const SYMLINK_LEN_MAX: usize = 4_095;
+/// Most shares that one [`Ping`] tells of.
+pub const LAGS_MAX: usize = 1_024;
+/// Most capabilities in a hello.
+pub const CAPABILITIES_MAX: usize = 64;
 
 /// Returns the block size in bytes of a file of `size` bytes: 256 KiB up to 16 GiB, then 1 MiB.
 /// A power of two and a multiple of BLAKE3's chunk, so that each block is a subtree.
@@ -48,7 +62,7 @@ pub enum Message {
     Hello(Hello),
     /// Instead of a hello's answer, or at any time: this connection ends, and why.
     Refuse(Refusal),
-    /// Keep-alive, on each lane, at least each second when nothing else is sent.
+    /// Keep-alive: each second, on each lane.
     Ping(Ping),
     /// Something about one share.
     Share {
@@ -64,7 +78,8 @@ pub enum Message {
 pub struct Ping {
     /// The sender's wall clock, milliseconds since 1970: for the clock skew metric only.
     pub wall_ms: i64,
-    /// The sender's lag towards the receiver, by share, in milliseconds (at most 1,024 shares).
+    /// The sender's lag towards the receiver, by share, in milliseconds, at most [`LAGS_MAX`]; none on
+    /// the bulk lane.
     pub lag_ms: Vec<(ShareName, u64)>,
 }
 
@@ -148,9 +163,6 @@ pub enum ShareMessage {
         more: bool,
     },
 }
-
-/// Most entries in one [`ShareMessage::Digests`].
-pub const DIGESTS_MAX: usize = 2_048;
 
 /// One name in a directory, for verification.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]

@@ -58,18 +58,7 @@ impl SharePath {
     /// Names the rule that the bytes break.
     pub fn new(bytes: impl Into<Vec<u8>>) -> Result<Self, PathError> {
         let bytes = bytes.into();
-        if bytes.is_empty() {
-            return Err(PathError::Empty);
-        }
-        if bytes.len() > PATH_LEN_MAX {
-            return Err(PathError::TooLong(bytes.len()));
-        }
-        for (depth, name) in bytes.split(|&byte| byte == b'/').enumerate() {
-            check_component(name)?;
-            if depth == 0 && name == RESERVED {
-                return Err(PathError::Reserved);
-            }
-        }
+        check_path(&bytes)?;
         Ok(SharePath(bytes))
     }
 
@@ -135,7 +124,25 @@ impl SharePath {
     }
 }
 
-fn check_component(name: &[u8]) -> Result<(), PathError> {
+/// Checks the bytes of a path: see [`SharePath::new`].
+pub(crate) fn check_path(bytes: &[u8]) -> Result<(), PathError> {
+    if bytes.is_empty() {
+        return Err(PathError::Empty);
+    }
+    if bytes.len() > PATH_LEN_MAX {
+        return Err(PathError::TooLong(bytes.len()));
+    }
+    for (depth, name) in bytes.split(|&byte| byte == b'/').enumerate() {
+        check_component(name)?;
+        if depth == 0 && name == RESERVED {
+            return Err(PathError::Reserved);
+        }
+    }
+    Ok(())
+}
+
+/// Checks the bytes of one name.
+pub(crate) fn check_component(name: &[u8]) -> Result<(), PathError> {
     if name.is_empty() || name == b"." || name == b".." || name.contains(&b'/') {
         return Err(PathError::NotNormal);
     }
@@ -308,3 +315,6 @@ name_type! {
     /// A share's name; shares of different nodes pair by it.
     ShareName
 }
+
+#[cfg(test)]
+mod tests;

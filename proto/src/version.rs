@@ -26,12 +26,14 @@ impl fmt::Display for Epoch {
 
 /// A position in one epoch's log: 1, 2, 3 …; 0 is before the first. Every index commit of a
 /// record takes the next one; gaps are fine, reuse is not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Encode, Decode)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Encode)]
 pub struct Seq(pub u64);
 
 impl Seq {
     /// Before the first entry of a log.
     pub const ZERO: Seq = Seq(0);
+    /// The greatest that is decoded, 2^62: no index stores more, and it has a next one.
+    pub const MAX: Seq = Seq(1 << 62);
 
     /// Returns the next position.
     pub fn next(self) -> Seq {
@@ -44,6 +46,21 @@ impl fmt::Display for Seq {
         write!(f, "{}", self.0)
     }
 }
+
+impl<C> Decode<C> for Seq {
+    fn decode<D: bincode::de::Decoder<Context = C>>(
+        decoder: &mut D,
+    ) -> Result<Self, bincode::error::DecodeError> {
+        let seq = Seq(u64::decode(decoder)?);
+        if seq <= Seq::MAX {
+            Ok(seq)
+        } else {
+            Err(bincode::error::DecodeError::Other("a sequence number over 2^62"))
+        }
+    }
+}
+
+bincode::impl_borrow_decode!(Seq);
 
 /// The name of one local event: the epoch that minted it and its place in that epoch's log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]

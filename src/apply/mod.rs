@@ -14,8 +14,6 @@
 //! **May not:** decide what to change.
 #![forbid(unsafe_code)]
 
-#[cfg(test)]
-mod faults;
 mod recover;
 mod run;
 mod stage;
@@ -26,7 +24,28 @@ mod tests;
 pub use recover::{RecoverError, Recovered, recover, sweep_transfers};
 pub use run::run;
 
+use crate::engine::Outcome;
 use crate::tree::{Fingerprint, Kind, Place, Tree, TreeError, Writer};
+
+/// Why an operation was not done: what an [`Outcome`] says, but for `Done`.
+#[derive(Debug, Clone, PartialEq)]
+enum Undone {
+    Changed,
+    Writer,
+    BadSource,
+    Failed(TreeError),
+}
+
+impl From<Undone> for Outcome {
+    fn from(why: Undone) -> Self {
+        match why {
+            Undone::Changed => Outcome::Changed,
+            Undone::Writer => Outcome::Writer,
+            Undone::BadSource => Outcome::BadSource,
+            Undone::Failed(error) => Outcome::Failed(error),
+        }
+    }
+}
 
 /// Returns the name of the temporary that is exchanged with the object at an operation's path.
 pub fn exchanged_name(id: u64) -> String {

@@ -16,6 +16,7 @@ use recsync_proto::message::INLINE_LEN_MAX;
 use recsync_proto::{Content, SharePath};
 use thiserror::Error;
 
+use super::run::sync_names;
 use super::switch::move_to;
 use super::{exchanged_id, exchanged_name, is_same_object};
 use crate::index::{IndexError, IndexRead, Intent};
@@ -252,14 +253,14 @@ impl<T: Tree> Recovery<'_, T> {
             }
         }
         // Its directory is gone, or no name is free: better in the trash than nowhere.
-        self.to_trash(temp, &trash_place(self.day, path, id))
+        self.move_to_trash(temp, &trash_place(self.day, path, id))
     }
 
     fn keep_in_trash(&mut self, temp: &Place, intent: &Intent) -> Result<(), TreeError> {
-        self.to_trash(temp, &trash_place(self.day, &intent.path, intent.id))
+        self.move_to_trash(temp, &trash_place(self.day, &intent.path, intent.id))
     }
 
-    fn to_trash(&mut self, temp: &Place, trash: &Place) -> Result<(), TreeError> {
+    fn move_to_trash(&mut self, temp: &Place, trash: &Place) -> Result<(), TreeError> {
         let place = move_to(self.tree, temp, trash)
             .map_err(|_| TreeError::Io(format!("it cannot be moved to {trash}")))?;
         self.moved(temp, &place);
@@ -288,7 +289,7 @@ impl<T: Tree> Recovery<'_, T> {
                     self.report.removed += 1;
                     Ok(())
                 }
-                Err(_) => self.to_trash(&place, &trash_place(self.day, &lost, id)),
+                Err(_) => self.move_to_trash(&place, &trash_place(self.day, &lost, id)),
             };
         }
         // A stage, a copy of a transfer, a probe of the filesystem: ours.
@@ -335,13 +336,9 @@ impl<T: Tree> Recovery<'_, T> {
     /// take the moves back.
     fn make_durable(&mut self) {
         for dir in std::mem::take(&mut self.touched) {
-            match self.tree.sync_dir(&dir) {
-                // The directory is gone, and its names with it.
-                Ok(()) | Err(TreeError::NotFound | TreeError::WrongKind) => {}
-                Err(error) => {
-                    self.report.done.clear();
-                    self.trouble(dir, error);
-                }
+            if let Err(error) = sync_names(self.tree, &dir) {
+                self.report.done.clear();
+                self.trouble(dir, error);
             }
         }
     }

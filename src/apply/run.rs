@@ -9,9 +9,9 @@ use std::collections::BTreeMap;
 
 use recsync_proto::SharePath;
 
-use super::is_same_object;
 use super::stage::{discard, stage};
 use super::switch::{Left, Switched, switch};
+use super::{Undone, is_same_object};
 use crate::engine::{Done, Op, Outcome};
 use crate::tree::{Fingerprint, Kind, Place, Tree, TreeError};
 
@@ -38,7 +38,7 @@ pub fn run<T: Tree>(tree: &T, ops: Vec<Op>) -> Vec<(u64, Outcome)> {
     let outcomes = ops.iter().zip(switched).zip(durable);
     outcomes
         .map(|((op, switched), durable)| match switched {
-            Err(outcome) => (op.id, outcome),
+            Err(why) => (op.id, why.into()),
             // The change is there, but a power cut may take it back: the next look tells.
             Ok(_) if !durable => (op.id, Outcome::Changed),
             Ok(switched) => (op.id, look_again(tree, op, switched)),
@@ -47,7 +47,7 @@ pub fn run<T: Tree>(tree: &T, ops: Vec<Op>) -> Vec<(u64, Outcome)> {
 }
 
 /// Makes the changes durable, each directory synced once. Returns for each whether that worked.
-fn sync<T: Tree>(tree: &T, switched: &[Result<Switched<T::File>, Outcome>]) -> Vec<bool> {
+fn sync<T: Tree>(tree: &T, switched: &[Result<Switched<T::File>, Undone>]) -> Vec<bool> {
     let changes = || switched.iter().map(|switched| switched.as_ref().ok());
     for object in changes().flatten().filter_map(|change| change.metadata.as_ref()) {
         tree.start_sync(object);
@@ -65,13 +65,25 @@ fn sync<T: Tree>(tree: &T, switched: &[Result<Switched<T::File>, Outcome>]) -> V
         }
     }
     for (dir, numbers) in by_dir {
-        if tree.sync_dir(dir).is_err() {
+        if sync_names(tree, dir).is_err() {
             for number in numbers {
                 durable[number] = false;
             }
         }
     }
     durable
+}
+
+/// Makes the names in a directory durable: if it is gone itself (the batch may have removed it
+/// last), that it is gone.
+pub(super) fn sync_names<T: Tree>(tree: &T, dir: &Place) -> Result<(), TreeError> {
+    let mut dir = dir.clone();
+    loop {
+        match (tree.sync_dir(&dir), dir.parent()) {
+            (Err(TreeError::NotFound | TreeError::WrongKind), Some(above)) => dir = above,
+            (synced, _) => return synced,
+        }
+    }
 }
 
 /// Looks at what a change left: the fingerprints by which the watcher's echo is known.

@@ -6,8 +6,8 @@
 
 use recsync_proto::{Hash, SharePath};
 
-use super::{exchanged_name, part_name};
-use crate::engine::{Action, Op, Outcome, Source};
+use super::{Undone, exchanged_name, part_name};
+use crate::engine::{Action, Op, Source};
 use crate::observe::{ReadError, hash};
 use crate::tree::{Fingerprint, Kind, Place, Tree, TreeError};
 
@@ -37,7 +37,7 @@ enum Making<F> {
 
 /// Stages what each operation puts in place: none for one that puts nothing. The files' syncs
 /// are started together, so that they wait for the disk once.
-pub(super) fn stage<T: Tree>(tree: &T, ops: &[Op]) -> Vec<Result<Option<Staged>, Outcome>> {
+pub(super) fn stage<T: Tree>(tree: &T, ops: &[Op]) -> Vec<Result<Option<Staged>, Undone>> {
     let making: Vec<_> = ops.iter().map(|op| make(tree, op)).collect();
     let staged = making.into_iter().map(|making| match making? {
         None => Ok(None),
@@ -69,7 +69,7 @@ pub(super) fn is_ours(staged: &Staged, found: &Fingerprint) -> bool {
     (found.kind, found.fs, found.ino) == (staged.stat.kind, staged.stat.fs, staged.stat.ino)
 }
 
-fn make<T: Tree>(tree: &T, op: &Op) -> Result<Option<Making<T::File>>, Outcome> {
+fn make<T: Tree>(tree: &T, op: &Op) -> Result<Option<Making<T::File>>, Undone> {
     let name = part_name(op.id);
     match &op.action {
         Action::File { size, hash, mtime_ns, mode, source } => {
@@ -83,7 +83,7 @@ fn make<T: Tree>(tree: &T, op: &Op) -> Result<Option<Making<T::File>>, Outcome> 
                 .and_then(|()| tree.set_mtime(&written.file, *mtime_ns));
             if let Err(error) = dressed {
                 drop_written(tree, written);
-                return Err(Outcome::Failed(error));
+                return Err(Undone::Failed(error));
             }
             tree.start_sync(&written.file);
             Ok(Some(Making::Written(written)))
@@ -110,40 +110,40 @@ fn make<T: Tree>(tree: &T, op: &Op) -> Result<Option<Making<T::File>>, Outcome> 
 fn or_again<R>(
     make: impl Fn() -> Result<R, TreeError>,
     remove: impl Fn() -> Result<(), TreeError>,
-) -> Result<R, Outcome> {
+) -> Result<R, Undone> {
     let made = match make() {
         Err(TreeError::Exists) => remove().and_then(|()| make()),
         made => made,
     };
-    made.map_err(Outcome::Failed)
+    made.map_err(Undone::Failed)
 }
 
 fn staged_now<F>(
     name: String,
     stat: Result<Fingerprint, TreeError>,
     remove: impl Fn() -> Result<(), TreeError>,
-) -> Result<Option<Making<F>>, Outcome> {
+) -> Result<Option<Making<F>>, Undone> {
     match stat {
         Ok(stat) => Ok(Some(Making::Staged(Staged { name, stat, transfer: None }))),
         Err(error) => {
             let _left = remove();
-            Err(Outcome::Failed(error))
+            Err(Undone::Failed(error))
         }
     }
 }
 
-fn take_transfer<T: Tree>(tree: &T, name: &str, size: u64) -> Result<Written<T::File>, Outcome> {
+fn take_transfer<T: Tree>(tree: &T, name: &str, size: u64) -> Result<Written<T::File>, Undone> {
     let file = match tree.open_temp(name) {
         Ok(file) => file,
-        Err(TreeError::NotFound | TreeError::WrongKind) => return Err(Outcome::BadSource),
-        Err(error) => return Err(Outcome::Failed(error)),
+        Err(TreeError::NotFound | TreeError::WrongKind) => return Err(Undone::BadSource),
+        Err(error) => return Err(Undone::Failed(error)),
     };
     match tree.stat_file(&file) {
         Ok(stat) if stat.size == size => {
             Ok(Written { name: name.to_owned(), file, transfer: Some(name.to_owned()) })
         }
-        Ok(_) => Err(Outcome::BadSource),
-        Err(error) => Err(Outcome::Failed(error)),
+        Ok(_) => Err(Undone::BadSource),
+        Err(error) => Err(Undone::Failed(error)),
     }
 }
 
@@ -153,16 +153,16 @@ fn write_inline<T: Tree>(
     bytes: &[u8],
     size: u64,
     hash: Hash,
-) -> Result<Written<T::File>, Outcome> {
+) -> Result<Written<T::File>, Undone> {
     if bytes.len() as u64 != size || *blake3::hash(bytes).as_bytes() != hash.0 {
-        return Err(Outcome::BadSource);
+        return Err(Undone::BadSource);
     }
     let written = create(tree, name)?;
     match tree.write_at(&written.file, 0, bytes) {
         Ok(()) => Ok(written),
         Err(error) => {
             drop_written(tree, written);
-            Err(Outcome::Failed(error))
+            Err(Undone::Failed(error))
         }
     }
 }
@@ -173,43 +173,43 @@ fn copy_local<T: Tree>(
     from: &SharePath,
     size: u64,
     expected: Hash,
-) -> Result<Written<T::File>, Outcome> {
+) -> Result<Written<T::File>, Undone> {
     // Whatever keeps the other file from being read, the bytes can be had elsewhere.
     let Ok(source) = tree.open(&Place::Share(from.clone())) else {
-        return Err(Outcome::BadSource);
+        return Err(Undone::BadSource);
     };
     let written = create(tree, name)?;
     let copied = tree.copy_range(&source, &written.file, 0, size);
-    let outcome = match copied.map(|copied| copied == size) {
+    let why = match copied.map(|copied| copied == size) {
         // The source may have changed while it was copied: what counts is the copy.
         Ok(true) => match hash(tree, &written.file, size) {
             Ok(found) if found == expected => return Ok(written),
-            Ok(_) | Err(ReadError::Short) => Outcome::BadSource,
-            Err(ReadError::Tree(error)) => Outcome::Failed(error),
+            Ok(_) | Err(ReadError::Short) => Undone::BadSource,
+            Err(ReadError::Tree(error)) => Undone::Failed(error),
         },
-        Ok(false) => Outcome::BadSource,
-        Err(error @ (TreeError::NoSpace | TreeError::ReadOnly)) => Outcome::Failed(error),
-        Err(_) => Outcome::BadSource,
+        Ok(false) => Undone::BadSource,
+        Err(error @ (TreeError::NoSpace | TreeError::ReadOnly)) => Undone::Failed(error),
+        Err(_) => Undone::BadSource,
     };
     drop_written(tree, written);
-    Err(outcome)
+    Err(why)
 }
 
-fn create<T: Tree>(tree: &T, name: String) -> Result<Written<T::File>, Outcome> {
+fn create<T: Tree>(tree: &T, name: String) -> Result<Written<T::File>, Undone> {
     let place = Place::Temp(name.clone());
     let file = or_again(|| tree.create_temp(&name), || tree.remove_private(&place))?;
     Ok(Written { name, file, transfer: None })
 }
 
 /// Syncs a file and closes it: with it open for writing, the probe for writers would find us.
-fn finish<T: Tree>(tree: &T, written: Written<T::File>) -> Result<Staged, Outcome> {
+fn finish<T: Tree>(tree: &T, written: Written<T::File>) -> Result<Staged, Undone> {
     match tree.sync(&written.file).and_then(|()| tree.stat_file(&written.file)) {
         Ok(stat) => Ok(Staged { name: written.name, stat, transfer: written.transfer }),
         Err(error) => {
             // After a failed sync the kernel may call lost pages clean: these bytes are done for,
             // a transfer's too.
             let _left = tree.remove_private(&Place::Temp(written.name));
-            Err(Outcome::Failed(error))
+            Err(Undone::Failed(error))
         }
     }
 }
@@ -226,14 +226,14 @@ fn name_for_exchange<T: Tree>(
     tree: &T,
     op: &Op,
     staged: Option<Staged>,
-) -> Result<Option<Staged>, Outcome> {
+) -> Result<Option<Staged>, Undone> {
     let Some(mut staged) = staged else { return Ok(None) };
     if op.expect.is_some() {
         let name = exchanged_name(op.id);
         let (from, to) = (Place::Temp(staged.name.clone()), Place::Temp(name.clone()));
         if let Err(error) = tree.rename(&from, &to) {
             discard(tree, &staged);
-            return Err(Outcome::Failed(error));
+            return Err(Undone::Failed(error));
         }
         staged.name = name;
     }

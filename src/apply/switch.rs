@@ -9,8 +9,8 @@ use recsync_proto::SharePath;
 use recsync_proto::path::COMPONENT_LEN_MAX;
 
 use super::stage::{Staged, is_ours};
-use super::{is_expected, is_same_object, writer_at};
-use crate::engine::{Action, Op, Outcome};
+use super::{Undone, is_expected, is_same_object, writer_at};
+use crate::engine::{Action, Op};
 use crate::tree::{Fingerprint, Kind, Place, Tree, TreeError, Writer};
 
 /// Mode of directories that are made because something is put below them; their own record
@@ -70,7 +70,7 @@ pub(super) fn switch<T: Tree>(
     tree: &T,
     op: &Op,
     staged: Option<&Staged>,
-) -> Result<Switched<T::File>, Outcome> {
+) -> Result<Switched<T::File>, Undone> {
     let mut made = Vec::new();
     let switched = make_parents(tree, op, &mut made).and_then(|()| match (&op.action, staged) {
         (Action::Remove, _) => remove(tree, op),
@@ -100,18 +100,18 @@ pub(super) fn switch<T: Tree>(
             switched.made = made;
             Ok(switched)
         }
-        Err(outcome) => {
+        Err(why) => {
             for dir in made.iter().rev() {
                 // Somebody may use it already.
                 let _in_use = tree.remove_dir(&Place::Share(dir.clone()));
             }
-            Err(outcome)
+            Err(why)
         }
     }
 }
 
 /// Makes the directories above the path of an operation that puts something there.
-fn make_parents<T: Tree>(tree: &T, op: &Op, made: &mut Vec<SharePath>) -> Result<(), Outcome> {
+fn make_parents<T: Tree>(tree: &T, op: &Op, made: &mut Vec<SharePath>) -> Result<(), Undone> {
     let adds = !matches!(op.action, Action::Remove | Action::Metadata { .. });
     if !adds || op.expect.is_some() {
         return Ok(());
@@ -120,7 +120,7 @@ fn make_parents<T: Tree>(tree: &T, op: &Op, made: &mut Vec<SharePath>) -> Result
     for dir in op.path.ancestors() {
         match tree.stat(&Place::Share(dir.clone())) {
             Ok(found) if found.kind == Kind::Dir => break,
-            Ok(_) => return Err(Outcome::Changed),
+            Ok(_) => return Err(Undone::Changed),
             Err(TreeError::NotFound) => missing.push(dir),
             Err(error) => return Err(refused(error)),
         }
@@ -137,7 +137,7 @@ fn make_parents<T: Tree>(tree: &T, op: &Op, made: &mut Vec<SharePath>) -> Result
 }
 
 /// Puts a staged object under a free name.
-fn put<T: Tree>(tree: &T, op: &Op, staged: &Staged) -> Result<Switched<T::File>, Outcome> {
+fn put<T: Tree>(tree: &T, op: &Op, staged: &Staged) -> Result<Switched<T::File>, Undone> {
     let path = Place::Share(op.path.clone());
     tree.rename(&Place::Temp(staged.name.clone()), &path).map_err(refused)?;
     let mut switched = Switched::new(Left::Object(staged.stat));
@@ -146,7 +146,7 @@ fn put<T: Tree>(tree: &T, op: &Op, staged: &Staged) -> Result<Switched<T::File>,
 }
 
 /// Makes a directory under a free name.
-fn make_dir<T: Tree>(tree: &T, op: &Op, mode: u32) -> Result<Switched<T::File>, Outcome> {
+fn make_dir<T: Tree>(tree: &T, op: &Op, mode: u32) -> Result<Switched<T::File>, Undone> {
     let path = Place::Share(op.path.clone());
     tree.make_dir(&path, mode).map_err(refused)?;
     let mut switched = Switched::new(Left::Dir);
@@ -160,14 +160,14 @@ fn replace<T: Tree>(
     op: &Op,
     expect: &Fingerprint,
     staged: &Staged,
-) -> Result<Switched<T::File>, Outcome> {
+) -> Result<Switched<T::File>, Undone> {
     let (path, temp) = (Place::Share(op.path.clone()), Place::Temp(staged.name.clone()));
     expect_at(tree, &path, expect)?;
     if expect.kind == Kind::Dir {
         // The last word is had after the exchange; this keeps a directory in use from vanishing
         // for that instant.
         if !tree.list(&path).map_err(refused)?.is_empty() {
-            return Err(Outcome::Changed);
+            return Err(Undone::Changed);
         }
     } else {
         place_for_displaced(op)?;
@@ -183,7 +183,7 @@ fn replace<T: Tree>(
             switched.displaced = displaced;
             Ok(switched)
         }
-        Err(outcome) => Err(put_back(tree, op, staged, outcome)),
+        Err(why) => Err(put_back(tree, op, staged, why)),
     }
 }
 
@@ -194,7 +194,7 @@ fn move_displaced<T: Tree>(
     op: &Op,
     expect: &Fingerprint,
     temp: &Place,
-) -> Result<Option<Place>, Outcome> {
+) -> Result<Option<Place>, Undone> {
     expect_object_at(tree, temp, expect)?;
     if expect.kind == Kind::Dir {
         tree.remove_dir(temp).map_err(refused)?;
@@ -204,7 +204,7 @@ fn move_displaced<T: Tree>(
 }
 
 /// Takes back an exchange whose other half was not what it should be.
-fn put_back<T: Tree>(tree: &T, op: &Op, staged: &Staged, outcome: Outcome) -> Outcome {
+fn put_back<T: Tree>(tree: &T, op: &Op, staged: &Staged, why: Undone) -> Undone {
     let (path, temp) = (Place::Share(op.path.clone()), Place::Temp(staged.name.clone()));
     let back = match tree.exchange(&temp, &path) {
         // Somebody removed the new object at once: the name is free.
@@ -213,7 +213,7 @@ fn put_back<T: Tree>(tree: &T, op: &Op, staged: &Staged, outcome: Outcome) -> Ou
     };
     if back.is_err() {
         keep(tree, op, &temp);
-        return Outcome::Changed;
+        return Undone::Changed;
     }
     match tree.stat(&temp) {
         Ok(found) if !is_ours(staged, &found) => {
@@ -221,9 +221,9 @@ fn put_back<T: Tree>(tree: &T, op: &Op, staged: &Staged, outcome: Outcome) -> Ou
             // belongs there, and the other one is kept.
             let _either_way = tree.exchange(&temp, &path);
             keep(tree, op, &temp);
-            Outcome::Changed
+            Undone::Changed
         }
-        _ => outcome,
+        _ => why,
     }
 }
 
@@ -235,9 +235,9 @@ fn keep<T: Tree>(tree: &T, op: &Op, temp: &Place) {
     }
 }
 
-fn remove<T: Tree>(tree: &T, op: &Op) -> Result<Switched<T::File>, Outcome> {
+fn remove<T: Tree>(tree: &T, op: &Op) -> Result<Switched<T::File>, Undone> {
     let path = Place::Share(op.path.clone());
-    let Some(expect) = &op.expect else { return Err(Outcome::Changed) };
+    let Some(expect) = &op.expect else { return Err(Undone::Changed) };
     expect_at(tree, &path, expect)?;
     let mut switched = Switched::new(Left::Nothing);
     switched.touch(&path);
@@ -246,10 +246,10 @@ fn remove<T: Tree>(tree: &T, op: &Op) -> Result<Switched<T::File>, Outcome> {
         return Ok(switched);
     }
     let place = move_to(tree, &path, place_for_displaced(op)?)?;
-    if let Err(outcome) = expect_object_at(tree, &place, expect) {
+    if let Err(why) = expect_object_at(tree, &place, expect) {
         // If its name is taken again, it is kept where it is.
         let back = tree.rename(&place, &path);
-        return Err(if back.is_ok() { outcome } else { Outcome::Changed });
+        return Err(if back.is_ok() { why } else { Undone::Changed });
     }
     switched.touch(&place);
     switched.displaced = Some(place);
@@ -263,7 +263,7 @@ fn rename<T: Tree>(
     from_expect: &Fingerprint,
     mode: Option<u32>,
     mtime_ns: i64,
-) -> Result<Switched<T::File>, Outcome> {
+) -> Result<Switched<T::File>, Undone> {
     if op.expect.is_some() {
         return Err(bug("a rename cannot replace"));
     }
@@ -280,10 +280,10 @@ fn rename<T: Tree>(
             switched.metadata = metadata;
             Ok(switched)
         }
-        Err(outcome) => {
+        Err(why) => {
             // If the old name is taken again, it keeps the new one.
             let back = tree.rename(&path, &from);
-            Err(if back.is_ok() { outcome } else { Outcome::Changed })
+            Err(if back.is_ok() { why } else { Undone::Changed })
         }
     }
 }
@@ -293,9 +293,9 @@ fn metadata<T: Tree>(
     op: &Op,
     mode: Option<u32>,
     mtime_ns: Option<i64>,
-) -> Result<Switched<T::File>, Outcome> {
+) -> Result<Switched<T::File>, Undone> {
     let path = Place::Share(op.path.clone());
-    let Some(expect) = &op.expect else { return Err(Outcome::Changed) };
+    let Some(expect) = &op.expect else { return Err(Undone::Changed) };
     expect_at(tree, &path, expect)?;
     let (stat, metadata) = dress(tree, &path, expect, mode, mtime_ns)?;
     let mut switched = Switched::new(Left::Object(stat));
@@ -314,19 +314,19 @@ fn dress<T: Tree>(
     expect: &Fingerprint,
     mode: Option<u32>,
     mtime_ns: Option<i64>,
-) -> Result<(Fingerprint, Option<T::File>), Outcome> {
+) -> Result<(Fingerprint, Option<T::File>), Undone> {
     if expect.kind == Kind::Symlink {
         if let Some(mtime_ns) = mtime_ns {
             tree.set_mtime_of(place, mtime_ns).map_err(refused)?;
         }
-        return Ok((tree.stat(place).map_err(|_| Outcome::Changed)?, None));
+        return Ok((tree.stat(place).map_err(|_| Undone::Changed)?, None));
     }
     let object = tree.open_for_metadata(place).map_err(refused)?;
     // Looked at through the descriptor and just before: a write that came between would be
     // hidden by the time that is set now.
     let before = tree.stat_file(&object).map_err(refused)?;
     if !is_same_object(expect, &before) {
-        return Err(Outcome::Changed);
+        return Err(Undone::Changed);
     }
     if let Some(mtime_ns) = mtime_ns {
         tree.set_mtime(&object, mtime_ns).map_err(refused)?;
@@ -335,40 +335,44 @@ fn dress<T: Tree>(
         && let Err(error) = tree.set_mode(&object, mode)
     {
         let undone = mtime_ns.is_none() || tree.set_mtime(&object, before.mtime_ns).is_ok();
-        return Err(if undone { refused(error) } else { Outcome::Changed });
+        return Err(if undone { refused(error) } else { Undone::Changed });
     }
-    let after = tree.stat_file(&object).map_err(|_| Outcome::Changed)?;
-    Ok((after, Some(object)))
+    match tree.stat_file(&object) {
+        Ok(after) if expect.kind == Kind::Dir || after.size == before.size => {
+            Ok((after, Some(object)))
+        }
+        _ => Err(Undone::Changed),
+    }
 }
 
 /// Checks that a name holds the expected object, and that nobody writes to it.
-fn expect_at<T: Tree>(tree: &T, place: &Place, expect: &Fingerprint) -> Result<(), Outcome> {
+fn expect_at<T: Tree>(tree: &T, place: &Place, expect: &Fingerprint) -> Result<(), Undone> {
     let found = tree.stat(place).map_err(refused)?;
     if !is_expected(expect, &found) {
-        return Err(Outcome::Changed);
+        return Err(Undone::Changed);
     }
     match writer_at(tree, place, found.kind).map_err(refused)? {
-        Writer::Some => Err(Outcome::Writer),
+        Writer::Some => Err(Undone::Writer),
         Writer::None | Writer::Unknown => Ok(()),
     }
 }
 
 /// Checks that what was just moved is the expected object, and that nobody writes to it: first the
 /// writers, for one that is gone then has left its mark in the stat.
-fn expect_object_at<T: Tree>(tree: &T, place: &Place, expect: &Fingerprint) -> Result<(), Outcome> {
+fn expect_object_at<T: Tree>(tree: &T, place: &Place, expect: &Fingerprint) -> Result<(), Undone> {
     if writer_at(tree, place, expect.kind).map_err(refused)? == Writer::Some {
-        return Err(Outcome::Writer);
+        return Err(Undone::Writer);
     }
     let found = tree.stat(place).map_err(refused)?;
-    if is_same_object(expect, &found) { Ok(()) } else { Err(Outcome::Changed) }
+    if is_same_object(expect, &found) { Ok(()) } else { Err(Undone::Changed) }
 }
 
-fn place_for_displaced(op: &Op) -> Result<&Place, Outcome> {
+fn place_for_displaced(op: &Op) -> Result<&Place, Undone> {
     op.displaced.as_ref().ok_or_else(|| bug("there is no place for what it displaces"))
 }
 
 /// Moves an object to a free name: in the trash another one if the name is taken. Returns where.
-pub(super) fn move_to<T: Tree>(tree: &T, from: &Place, to: &Place) -> Result<Place, Outcome> {
+pub(super) fn move_to<T: Tree>(tree: &T, from: &Place, to: &Place) -> Result<Place, Undone> {
     let mut tried = to.clone();
     let mut attempt = 1;
     loop {
@@ -394,16 +398,16 @@ fn suffixed(path: &SharePath, number: u32) -> SharePath {
 }
 
 /// Tells what a refusal means: the tree is not what it was thought to be, or it cannot be done.
-fn refused(error: TreeError) -> Outcome {
+fn refused(error: TreeError) -> Undone {
     match error {
         TreeError::NotFound | TreeError::Exists | TreeError::NotEmpty | TreeError::WrongKind => {
-            Outcome::Changed
+            Undone::Changed
         }
-        error => Outcome::Failed(error),
+        error => Undone::Failed(error),
     }
 }
 
 /// An operation that makes no sense: nothing is done.
-fn bug(what: &str) -> Outcome {
-    Outcome::Failed(TreeError::Io(format!("recsync planned what cannot be done: {what}")))
+fn bug(what: &str) -> Undone {
+    Undone::Failed(TreeError::Io(format!("recsync planned what cannot be done: {what}")))
 }

@@ -14,6 +14,7 @@ use recsync_proto::{NodeName, ShareName};
 use thiserror::Error;
 
 pub use crate::engine::MaxDelete;
+pub use crate::net::{Cidr, Fingerprint};
 
 /// A valid config file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -179,118 +180,5 @@ fn is_name_or_ipv4(host: &str) -> bool {
 impl fmt::Display for HostPort {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
-    }
-}
-
-/// Which key a node has: SHA-256 over its certificate's SubjectPublicKeyInfo (DER), written as
-/// `sha256:` and 64 lower-case hex digits.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Fingerprint(pub [u8; 32]);
-
-impl FromStr for Fingerprint {
-    type Err = ValueError;
-
-    fn from_str(text: &str) -> Result<Self, ValueError> {
-        let wrong = |why: String| {
-            ValueError(format!("{why}; take it from `recsync identity` on that node"))
-        };
-        let Some(hex) = text.strip_prefix("sha256:") else {
-            return Err(wrong("a fingerprint begins with `sha256:`".to_owned()));
-        };
-        if hex.len() != 64 {
-            let digits = hex.chars().count();
-            return Err(wrong(format!("a fingerprint has 64 hex digits, this one {digits}")));
-        }
-        let digit = |byte: u8| match byte {
-            b'0'..=b'9' => Some(byte - b'0'),
-            b'a'..=b'f' => Some(byte - b'a' + 10),
-            _ => None,
-        };
-        let mut bytes = [0; 32];
-        for (byte, pair) in bytes.iter_mut().zip(hex.as_bytes().chunks_exact(2)) {
-            let (Some(high), Some(low)) = (digit(pair[0]), digit(pair[1])) else {
-                return Err(wrong("a fingerprint has only the digits 0-9 and a-f".to_owned()));
-            };
-            *byte = high << 4 | low;
-        }
-        Ok(Fingerprint(bytes))
-    }
-}
-
-impl fmt::Display for Fingerprint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("sha256:")?;
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
-impl fmt::Debug for Fingerprint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-/// A network, as `192.168.1.0/24`, or one address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Cidr {
-    base: IpAddr,
-    prefix_len: u8,
-}
-
-impl Cidr {
-    /// True if the address lies in the network; an IPv4 address mapped into IPv6, as a socket that
-    /// serves both shows it, counts as the IPv4 address that it is.
-    pub fn contains(&self, address: IpAddr) -> bool {
-        let address = address.to_canonical();
-        address.is_ipv4() == self.base.is_ipv4() && masked(address, self.prefix_len) == self.base
-    }
-}
-
-impl FromStr for Cidr {
-    type Err = ValueError;
-
-    fn from_str(text: &str) -> Result<Self, ValueError> {
-        let example = "write a network as \"192.168.1.0/24\", or one address";
-        let wrong = || ValueError(format!("`{text}` is no network; {example}"));
-        let (address, prefix_len) = match text.split_once('/') {
-            Some((address, prefix_len)) => {
-                (address, Some(prefix_len.parse().map_err(|_| wrong())?))
-            }
-            None => (text, None),
-        };
-        let base: IpAddr = address.parse().map_err(|_| wrong())?;
-        let bits = if base.is_ipv4() { 32 } else { 128 };
-        let prefix_len = prefix_len.unwrap_or(bits);
-        if prefix_len > bits {
-            let why = format!("`{text}` has a prefix of more than {bits} bits; {example}");
-            return Err(ValueError(why));
-        }
-        let network = masked(base, prefix_len);
-        if network != base {
-            let why = format!("`{text}` is an address in a network; write {network}/{prefix_len}");
-            return Err(ValueError(why));
-        }
-        Ok(Cidr { base, prefix_len })
-    }
-}
-
-/// Returns the address with all bits after the prefix cleared.
-fn masked(address: IpAddr, prefix_len: u8) -> IpAddr {
-    let keep = u32::from(prefix_len);
-    match address {
-        IpAddr::V4(v4) => {
-            let mask = u32::MAX.checked_shl(32 - keep).unwrap_or(0);
-            Ipv4Addr::from_bits(v4.to_bits() & mask).into()
-        }
-        IpAddr::V6(v6) => {
-            let mask = u128::MAX.checked_shl(128 - keep).unwrap_or(0);
-            Ipv6Addr::from_bits(v6.to_bits() & mask).into()
-        }
-    }
-}
-
-impl fmt::Display for Cidr {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.base, self.prefix_len)
     }
 }

@@ -87,6 +87,21 @@ pub fn load(file: &Path) -> Result<Config, ConfigError> {
     Source::read(file)?.check().map_err(ConfigError::Invalid)
 }
 
+/// Returns where the daemon of a config listens for commands, as far as the text tells in spite of
+/// mistakes: a slip while editing it must not hide a daemon that runs well.
+///
+/// # Errors
+/// If the file cannot be read.
+pub fn control(file: &Path) -> Result<PathBuf, ConfigError> {
+    let Source { file, text } = Source::read(file)?;
+    let raw = raw::read(&text, &mut Findings::default());
+    let written = raw.and_then(|raw| raw.node.control).map(|control| control.into_inner());
+    Ok(match (file.parent(), written) {
+        (Some(dir), Some(path)) if !path.is_empty() => dir.join(path).components().collect(),
+        _ => template::Places::of(&file).control,
+    })
+}
+
 /// A config file's name and text.
 #[derive(Debug, Clone)]
 pub struct Source {
@@ -129,12 +144,14 @@ impl Source {
         }
     }
 
-    /// Returns a finding about a value of a valid text, at the place of the value: what only a look
-    /// at the disk can tell. `index` counts the blocks of that name from 0.
-    pub fn finding(&self, section: &str, index: usize, key: &str, why: String) -> Mistake {
-        let (line, column) = raw::span_of(&self.text, section, index, key)
+    /// Returns a finding about a key of a valid text, as `("share.path", 1)`, at the place of its
+    /// value: what only a look at the machine can tell. `index` counts the blocks of one name from
+    /// 0. What is not written is found at the block, or at the top of the file.
+    pub fn finding(&self, key: &str, index: usize, why: String) -> Mistake {
+        let (section, name) = key.split_once('.').unwrap_or((key, ""));
+        let (line, column) = raw::span_of(&self.text, section, index, name)
             .map_or((1, 1), |span| line_and_column(&self.text, span.start));
-        Mistake { line, column, key: format!("{section}.{key}"), why }
+        Mistake { line, column, key: key.to_owned(), why }
     }
 }
 

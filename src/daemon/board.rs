@@ -48,6 +48,8 @@ pub(super) struct BoardState {
     pub(super) running: Option<Running>,
     pub(super) load: Load,
     pub(super) held: [Option<(u64, u64)>; 2],
+    /// When something began to wait for the operator, nanoseconds since 1970.
+    pub(super) held_since_ns: Option<i64>,
     pub(super) unwatched: usize,
     pub(super) unwatched_why: Option<String>,
     pub(super) scan: ScanReport,
@@ -60,6 +62,7 @@ impl ShareBoard {
             running: None,
             load: Load::default(),
             held: [None; 2],
+            held_since_ns: None,
             unwatched: 0,
             unwatched_why: None,
             scan: ScanReport::default(),
@@ -92,10 +95,13 @@ impl ShareBoard {
         state.load = Load::default();
     }
 
-    pub(super) fn progress(&self, load: Load, held: [Option<(u64, u64)>; 2]) {
+    /// Takes what a batch left, at this wall clock time.
+    pub(super) fn progress(&self, load: Load, held: [Option<(u64, u64)>; 2], wall_ns: i64) {
         self.batches.fetch_add(1, Ordering::Relaxed);
         let mut state = self.lock();
         (state.load, state.held) = (load, held);
+        let is_held = held.iter().any(Option::is_some);
+        state.held_since_ns = is_held.then(|| state.held_since_ns.unwrap_or(wall_ns));
     }
 
     pub(super) fn batches(&self) -> u64 {

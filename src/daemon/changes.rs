@@ -54,7 +54,7 @@ impl Changes {
                 }
                 state.waiting.drain(..count).collect()
             };
-            for (id, outcome) in apply::run(&site.tree, batch) {
+            for (id, outcome) in apply::run(&*site.tree, batch) {
                 site.input(Input::Applied { id, outcome });
             }
         }

@@ -12,7 +12,6 @@ use recsync_proto::{Message, NodeName, SharePath};
 
 use super::site::Site;
 use crate::index::{IndexError, IndexRead as _};
-use crate::net::Links;
 use crate::verify::{
     Comparison, Difference, DifferenceKind, Digests, Far, Page, VerifyError, compare, recheck,
 };
@@ -34,7 +33,6 @@ const SETTLED_ROUNDS: u32 = 6;
 #[derive(Debug)]
 pub(super) struct Desk {
     site: Arc<Site>,
-    links: Arc<Links>,
     questions: Mutex<Option<Sender<Question>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
     /// Where the answers to our questions go.
@@ -74,11 +72,10 @@ impl Desk {
     ///
     /// # Errors
     /// If the kernel refuses a thread.
-    pub(super) fn start(site: Arc<Site>, links: Arc<Links>) -> std::io::Result<Arc<Self>> {
+    pub(super) fn start(site: Arc<Site>) -> std::io::Result<Arc<Self>> {
         let (questions, waiting) = channel();
         let desk = Arc::new(Desk {
             site,
-            links,
             questions: Mutex::new(Some(questions)),
             thread: Mutex::new(None),
             waiting: Mutex::new(BTreeMap::new()),
@@ -171,9 +168,7 @@ impl Desk {
 
     fn say(&self, peer: &NodeName, body: ShareMessage) {
         let message = Message::Share { share: self.site.name.clone(), body };
-        if let Err(error) = self.links.send(peer, Lane::Bulk, message) {
-            tracing::debug!(%peer, %error, "a verification's message was not sent");
-        }
+        self.site.say(peer, Lane::Bulk, &message);
     }
 
     /// Compares this share with a peer's, and waits up to `timeout` for what is on its way.
@@ -184,7 +179,10 @@ impl Desk {
     pub(super) fn check(&self, peer: &NodeName, timeout: Duration) -> Result<Check, VerifyError> {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let (asker, answers) = channel();
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(id, (peer.clone(), asker));
+        self.waiting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(id, (peer.clone(), asker));
         let mut far = Asker { desk: self, peer, id, answers: &answers };
         let result = self.compare(&mut far, peer, timeout);
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
@@ -311,7 +309,9 @@ impl Far for Asker<'_> {
         let page = self.wait(dir.as_bytes())?;
         // Names that do not go on from where they were asked for would never end.
         let first = page.entries.first().map(|entry| entry.name.as_slice());
-        if first.is_some_and(|first| first <= after) || !page.entries.is_sorted_by(|a, b| a.name < b.name) {
+        if first.is_some_and(|first| first <= after)
+            || !page.entries.is_sorted_by(|a, b| a.name < b.name)
+        {
             let why = format!("{}: its answer for {dir} is out of order", self.peer);
             return Err(VerifyError::There(why));
         }

@@ -1,37 +1,46 @@
-//! One lane of one share towards one peer: announcements, answers and the rest, in order.
+//! One lane of one share on one link: announcements, answers and the rest, in order.
 //!
 //! A thread of its own, because reading files and waiting for room on the link are not the share
-//! loop's business, and because order within a lane matters.
+//! loop's business, and because order within a lane matters. It lives as long as the link, so
+//! nothing of an old link is ever said on a new one.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
-use recsync_proto::message::{Announcement, FileRef, Lane, ShareMessage};
-use recsync_proto::{Message, NodeName};
+use recsync_proto::message::{Announcement, Lane, ShareMessage};
+use recsync_proto::{Message, SharePath};
 
 use super::site::Site;
 use crate::engine::{Announce, Hint, Input, Noticed};
-use crate::net::Links;
+use crate::net::{Link, SendError};
 use crate::transfer::{self, Outlines};
+
+/// Entries that may wait in a lane when a peer asks for yet more bytes.
+const REQUESTS_MAX: usize = 4_096;
+/// Announcements travel together up to this many, and this many bytes.
+const TOGETHER_MAX: usize = 64;
+const TOGETHER_BYTES: usize = 256 << 10;
 
 /// What goes down a lane.
 #[derive(Debug)]
 pub(super) enum Outgoing {
     /// A record, with its bytes read now.
-    Announce(Announce),
+    Announce(Box<Announce>),
     /// A message as it is.
     Say(ShareMessage),
-    /// The answer to a request for block hashes.
-    Outline { id: u32, file: FileRef, first: u32, count: u32 },
-    /// The answer to a request for blocks.
-    Blocks { id: u32, file: FileRef, first: u32, count: u32 },
+    /// The answer to a `GetOutline` or a `GetBlocks`.
+    Answer(ShareMessage),
 }
 
 /// The sending end of a lane's thread.
 #[derive(Debug)]
 pub(super) struct LaneThread {
     queue: Sender<Outgoing>,
+    waiting: Arc<AtomicUsize>,
+    link: Link,
     thread: JoinHandle<()>,
 }
 
@@ -42,66 +51,74 @@ impl LaneThread {
     /// If the kernel refuses a thread.
     pub(super) fn start(
         site: Arc<Site>,
-        links: Arc<Links>,
+        link: Link,
         outlines: Arc<Outlines>,
-        peer: NodeName,
         lane: Lane,
     ) -> std::io::Result<Self> {
-        let (queue, waiting) = channel();
-        let worker = Worker { site, links, outlines, peer, lane };
-        let name = format!("{}-{}", if lane == Lane::Live { "live" } else { "bulk" }, worker.peer);
-        let thread =
-            std::thread::Builder::new().name(name).spawn(move || worker.run(&waiting))?;
-        Ok(LaneThread { queue, thread })
+        let (queue, jobs) = channel();
+        let waiting = Arc::new(AtomicUsize::new(0));
+        let worker = Worker { site, link: link.clone(), outlines, lane, waiting: waiting.clone() };
+        let name =
+            format!("{}-{}", if lane == Lane::Live { "live" } else { "bulk" }, worker.link.peer());
+        let thread = std::thread::Builder::new().name(name).spawn(move || worker.run(&jobs))?;
+        Ok(LaneThread { queue, waiting, link, thread })
     }
 
-    /// Queues something; lost if the thread has ended, which it does only when the share stops.
+    /// Queues something; lost if the thread has ended, as the share or the link has then.
     pub(super) fn push(&self, what: Outgoing) {
-        if self.queue.send(what).is_err() {
+        let is_request = matches!(what, Outgoing::Answer(_));
+        let waiting = self.waiting.fetch_add(1, Ordering::Relaxed);
+        // A peer that keeps to the protocol has only few requests under way.
+        if is_request && waiting > REQUESTS_MAX {
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
+            self.link.refuse("it asks for more than it may have under way".to_owned());
+        } else if self.queue.send(what).is_err() {
             tracing::debug!("a lane of a stopping share takes nothing more");
         }
     }
 
-    /// Ends the thread; what waits is dropped.
-    pub(super) fn stop(self) {
-        drop(self.queue);
-        if self.thread.join().is_err() {
-            tracing::error!("a lane's thread panicked");
-        }
+    /// Has the thread end: at once if the share stops or the link is down. What waits is dropped.
+    pub(super) fn stop(self) -> JoinHandle<()> {
+        self.thread
     }
 }
 
 struct Worker {
     site: Arc<Site>,
-    links: Arc<Links>,
+    link: Link,
     outlines: Arc<Outlines>,
-    peer: NodeName,
     lane: Lane,
+    waiting: Arc<AtomicUsize>,
 }
 
 impl Worker {
-    fn run(&self, waiting: &Receiver<Outgoing>) {
-        while let Ok(first) = waiting.recv() {
+    fn run(&self, jobs: &Receiver<Outgoing>) {
+        while let Ok(first) = jobs.recv() {
             let mut next = Some(first);
             // Announcements that wait together travel together.
             let mut together = Vec::new();
             let mut bytes = 0;
             while let Some(what) = next.take() {
+                self.waiting.fetch_sub(1, Ordering::Relaxed);
                 if self.site.is_stopping() {
                     return;
                 }
                 match what {
                     Outgoing::Announce(announce) => {
-                        let one = self.announcement(announce);
+                        let one = self.announcement(*announce);
                         bytes += one.inline.as_ref().map_or(256, |inline| inline.len() + 256);
                         together.push(one);
-                        if bytes < transfer::ANNOUNCE_TOGETHER && together.len() < 64 {
-                            next = waiting.try_recv().ok();
+                        if bytes < TOGETHER_BYTES && together.len() < TOGETHER_MAX {
+                            next = jobs.try_recv().ok();
                         }
                     }
-                    other => {
+                    Outgoing::Say(body) => {
                         self.say_all(&mut together);
-                        self.answer(other);
+                        self.say(body);
+                    }
+                    Outgoing::Answer(question) => {
+                        self.say_all(&mut together);
+                        self.answer(&question);
                     }
                 }
             }
@@ -115,12 +132,19 @@ impl Worker {
         }
     }
 
-    fn say(&self, body: ShareMessage) {
+    /// False if the link is down.
+    fn say(&self, body: ShareMessage) -> bool {
         let message = Message::Share { share: self.site.name.clone(), body };
-        if let Err(error) = self.links.send(&self.peer, self.lane, message) {
+        let sent = self.link.send(self.lane, &message);
+        match &sent {
+            Ok(()) => {}
+            Err(SendError::Codec(error)) => {
+                tracing::error!(share = %self.site.name, peer = %self.link.peer(), %error, "a message cannot be encoded");
+            }
             // The link is down: the log and the index know what is still to be said.
-            tracing::trace!(peer = %self.peer, %error, "not sent");
+            Err(error) => tracing::trace!(peer = %self.link.peer(), %error, "not sent"),
         }
+        sent.is_ok()
     }
 
     fn announcement(&self, announce: Announce) -> Announcement {
@@ -135,35 +159,34 @@ impl Worker {
         Announcement { seq, path, record, inline, moved_from }
     }
 
-    fn answer(&self, what: Outgoing) {
-        let tree = &*self.site.tree;
-        let mut send = |body| self.say(body);
-        let (path, answered) = match what {
-            Outgoing::Say(body) => return self.say(body),
-            Outgoing::Announce(_) => return,
-            Outgoing::Outline { id, file, first, count } => {
-                let answered = self.site.readers.with(|reader| {
-                    transfer::serve_outline(tree, reader, &self.outlines, id, &file, first, count, &mut send)
-                });
-                (file.path, answered)
+    fn answer(&self, question: &ShareMessage) {
+        let mut send = |body: ShareMessage| {
+            if let (ShareMessage::Gone { .. }, Some(path)) = (&body, asked_for(question)) {
+                // If the file is another one now, the look will tell the peer.
+                self.look_again(path.clone());
             }
-            Outgoing::Blocks { id, file, first, count } => {
-                let answered = self.site.readers.with(|reader| {
-                    transfer::serve_blocks(tree, reader, id, &file, first, count, &mut send)
-                });
-                (file.path, answered)
-            }
+            if self.say(body) { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         };
-        match answered {
-            Ok(true) => {}
-            // Gone: if the file is another one now, the look will tell the peer.
-            Ok(false) => self.look_again(path),
-            Err(error) => tracing::warn!(%path, %error, "cannot serve a file"),
+        let served = self.site.readers.with(|reader| {
+            transfer::serve(&*self.site.tree, reader, &self.outlines, question, &mut send);
+            Ok(())
+        });
+        if let Err(error) = served {
+            tracing::warn!(share = %self.site.name, %error, "cannot serve a file");
         }
     }
 
-    fn look_again(&self, path: recsync_proto::SharePath) {
+    fn look_again(&self, path: SharePath) {
         let noticed = Noticed::Scan;
         self.site.input(Input::Dirty { path, hint: Hint::Written, noticed });
+    }
+}
+
+fn asked_for(question: &ShareMessage) -> Option<&SharePath> {
+    match question {
+        ShareMessage::GetOutline { file, .. } | ShareMessage::GetBlocks { file, .. } => {
+            Some(&file.path)
+        }
+        _ => None,
     }
 }

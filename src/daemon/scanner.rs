@@ -10,10 +10,11 @@ use recsync_proto::SharePath;
 use super::board::ShareBoard;
 use super::share::{Common, ToShare};
 use super::site::Site;
+use crate::apply;
 use crate::engine::{Input, Noticed};
 use crate::observe::{self, ScanItem, ScanReport};
 use crate::telemetry::events::Problem;
-use crate::telemetry::metrics::labels;
+use crate::telemetry::metrics;
 
 /// Scans one directory after another, the ones asked for meanwhile once each.
 #[derive(Debug)]
@@ -40,8 +41,7 @@ impl Scanner {
         board: Arc<ShareBoard>,
     ) -> std::io::Result<Self> {
         let wanted = Arc::new(Wanted::default());
-        let worker =
-            Worker { site: site.clone(), wanted: wanted.clone(), common, board };
+        let worker = Worker { site: site.clone(), wanted: wanted.clone(), common, board };
         let name = format!("scan-{}", site.name);
         let thread = std::thread::Builder::new().name(name).spawn(move || worker.run())?;
         Ok(Scanner { wanted, site, thread })
@@ -98,7 +98,7 @@ impl Worker {
 
     fn scan(&self, dir: &SharePath) {
         let share = &self.site.name;
-        let label = labels::Share::new(share.clone());
+        let label = metrics::Share::new(share.clone());
         let begun = self.common.clock.now();
         if dir.is_root() {
             self.common.events.scan_started(share);
@@ -111,14 +111,17 @@ impl Worker {
             self.site.input(Input::Dirty { path, hint, noticed: Noticed::Scan });
             ControlFlow::Continue(())
         };
-        let result = self.site.readers.with(|reader| {
-            Ok(observe::scan(&*self.site.tree, reader, dir, &mut emit))
-        });
+        let result = self
+            .site
+            .readers
+            .with(|reader| Ok(observe::scan(&*self.site.tree, reader, dir, &mut emit)));
         let now = self.common.clock.now();
         match result {
             Ok(Ok(report)) => {
                 self.tell(&report);
                 if dir.is_root() {
+                    let swept = apply::sweep_transfers(&*self.site.tree, now.wall_ns);
+                    tracing::debug!(%share, swept, "old interrupted transfers removed");
                     self.common.metrics.scans.with(label.clone()).inc();
                     let took = now.mono.saturating_sub(begun.mono).as_secs_f64();
                     self.common.metrics.scan_seconds.with(label).observe(took);
@@ -132,15 +135,19 @@ impl Worker {
     }
 
     fn tell(&self, report: &ScanReport) {
-        for unreadable in &report.unreadable {
+        for unreadable in &report.unreadable_named {
             let why = unreadable.why.to_string();
             self.problem("unreadable", Some(unreadable.path.clone()), why);
         }
+        for dir in &report.unsyncable_in {
+            let why = "it holds a name that is too long to be synced".to_owned();
+            self.problem("name", Some(dir.clone()), why);
+        }
     }
 
-    fn problem(&self, kind: &'static str, path: Option<SharePath>, why: String) {
+    fn problem(&self, kind: &'static str, path: Option<SharePath>, message: String) {
         let share = Some(self.site.name.clone());
-        let problem = Problem { kind, share, peer: None, path, why };
+        let problem = Problem { kind, share, peer: None, path, message };
         self.common.events.report(self.common.clock.now(), problem);
     }
 }

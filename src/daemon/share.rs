@@ -3,37 +3,38 @@
 //! **Invariant:** effects leave the loop only after the commit of what the engine wrote before
 //! them; a run that fails leaves nothing behind but the index, from which the next one begins.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::str::FromStr as _;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use recsync_proto::message::{Lane, ShareMessage};
 use recsync_proto::path::Escaped;
-use recsync_proto::{Epoch, Message, NodeName, ShareName, SharePath};
+use recsync_proto::{Dot, Epoch, Message, NodeName, Seq, ShareName, SharePath};
 use thiserror::Error;
 
+use super::board::{Running, ShareBoard, Stage};
 use super::changes::Changes;
+use super::credit::Pass;
 use super::desk::Desk;
 use super::lane::{LaneThread, Outgoing};
 use super::pool::PoolHandle;
 use super::scanner::Scanner;
 use super::site::{Readers, Site};
-use super::board::{Running, ShareBoard, Stage};
 use crate::apply;
-use crate::engine::{
-    self, Effect, Engine, Hint, Input, Look, Noticed, Now, conflict,
-};
+use crate::engine::{self, Effect, Engine, Hint, Input, Look, Noticed, Now, Saved, conflict};
 use crate::index::{Index as _, IndexError, IndexRead as _, Installed, Store, Write};
-use crate::net::Links;
+use crate::net::Link;
 use crate::observe;
 use crate::sys::{self, Clock};
 use crate::telemetry::events::Problem;
-use crate::telemetry::metrics::labels;
+use crate::telemetry::metrics;
 use crate::telemetry::{Events, Metrics};
-use crate::transfer::{Fetcher, FetcherInput, FetcherOutput, Outlines};
-use crate::tree::{Disk, RootError, Tree as _};
+use crate::transfer::{FetchOutput, Fetcher, Outlines, Want};
+use crate::tree::{Disk, RootError, RootId, Tree as _};
 use crate::watch::{self, Watcher};
 
 /// Inputs taken together, and committed together.
@@ -45,14 +46,29 @@ const ROOT_CHECK: Duration = Duration::from_secs(1);
 pub(super) enum ToShare {
     /// Something for the engine.
     Input(Input),
+    /// A link to a peer came up.
+    LinkUp(Link),
+    /// The link with this number went down.
+    LinkDown(NodeName, u64),
+    /// A peer said something on the link with this number.
+    Heard {
+        /// Which link.
+        link: u64,
+        /// Who.
+        peer: NodeName,
+        /// On which lane.
+        lane: Lane,
+        /// What.
+        message: ShareMessage,
+        /// Its right to wait here.
+        pass: Pass,
+    },
     /// The watcher's word.
     Watch(watch::Event),
     /// A full scan ended.
     Scanned,
     /// Look through the whole tree.
     Rescan,
-    /// Run something between two batches: questions that only the loop can answer.
-    Ask(Box<dyn FnOnce(&Engine, &Store) + Send>),
     /// Changed settings.
     Settings(engine::Settings, Duration),
     /// End.
@@ -63,10 +79,12 @@ impl std::fmt::Debug for ToShare {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             ToShare::Input(input) => write!(f, "Input({input:?})"),
+            ToShare::LinkUp(link) => write!(f, "LinkUp({link:?})"),
+            ToShare::LinkDown(peer, link) => write!(f, "LinkDown({peer}, {link})"),
+            ToShare::Heard { peer, message, .. } => write!(f, "Heard({peer}, {message:?})"),
             ToShare::Watch(event) => write!(f, "Watch({event:?})"),
             ToShare::Scanned => f.write_str("Scanned"),
             ToShare::Rescan => f.write_str("Rescan"),
-            ToShare::Ask(_) => f.write_str("Ask"),
             ToShare::Settings(..) => f.write_str("Settings"),
             ToShare::Stop => f.write_str("Stop"),
         }
@@ -82,9 +100,22 @@ pub(super) enum ShareError {
     /// The index failed.
     #[error(transparent)]
     Index(#[from] IndexError),
+    /// What a crash left could not be put in order.
+    #[error(transparent)]
+    Recover(apply::RecoverError),
     /// The kernel refused a thread or a directory.
     #[error("{0}")]
     System(String),
+}
+
+impl From<apply::RecoverError> for ShareError {
+    fn from(error: apply::RecoverError) -> Self {
+        match error {
+            apply::RecoverError::Root(error) => ShareError::Root(error),
+            apply::RecoverError::Index(error) => ShareError::Index(error),
+            apply::RecoverError::Temp(_) => ShareError::Recover(error),
+        }
+    }
 }
 
 /// What a share needs to run.
@@ -102,13 +133,12 @@ pub(super) struct Setup {
 pub(super) struct Common {
     pub(super) clock: Clock,
     pub(super) pool: PoolHandle,
-    pub(super) links: Arc<Links>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) events: Arc<Events>,
 }
 
-/// Runs a share until it is told to stop or cannot go on. `connected` gives the inbox to the
-/// outside once the run can take it in, and returns the peers that are up.
+/// Runs a share until it is told to stop or cannot go on. `connect` gives the inbox to the
+/// outside once the run can take it in, and returns the links that are up.
 ///
 /// # Errors
 /// If the root or the index is not fit to be used, or becomes so.
@@ -116,15 +146,17 @@ pub(super) fn run(
     setup: &Setup,
     common: &Common,
     board: &Arc<ShareBoard>,
-    connected: impl FnOnce(Sender<ToShare>) -> Vec<NodeName>,
+    connect: impl FnOnce(Sender<ToShare>) -> Vec<Link>,
 ) -> Result<(), ShareError> {
-    let tree = Arc::new(Disk::open(&setup.path, &setup.name)?);
-    let mut fresh = false;
-    let mut store = Store::open(&setup.index, || {
-        fresh = true;
-        Epoch(sys::random_u64())
-    })?;
-    check_root_id(&mut store, &tree, setup)?;
+    let mut store = Store::open(&setup.index, || Epoch(sys::random_u64()))?;
+    let known = store.root_id()?;
+    let expected = known.as_deref().and_then(|id| RootId::from_str(id).ok());
+    let tree = Arc::new(Disk::open(&setup.path, &setup.name, expected)?);
+    // An index that has never seen a root has never seen a file.
+    let fresh = known.is_none();
+    if fresh {
+        store.set_root_id(&tree.root_id().to_string())?;
+    }
     let was_clean = store.begin_run()?;
     if !was_clean && !fresh {
         tracing::info!(share = %setup.name, "the last stop was not a clean one: looking for what it left");
@@ -140,7 +172,7 @@ pub(super) fn run(
         setup.settings.settle,
         inbox.clone(),
     ));
-    let dirty = recover(&site, &mut store)?;
+    let dirty = recover(&site, &setup.settings.node, &mut store)?;
     let now = common.clock.now();
     let first_op = u64::try_from(now.wall_ns).unwrap_or(0);
     let engine = Engine::new(setup.settings.clone(), &store, first_op, fresh)?;
@@ -148,16 +180,11 @@ pub(super) fn run(
         site.input(Input::Dirty { path, hint: Hint::Written, noticed: Noticed::Scan });
     }
 
-    let scanner = Scanner::start(site.clone(), common.clone(), board.clone())
-        .map_err(system)?;
-    let fetcher = spawn_fetcher(&site, common.links.clone(), fetcher_waiting).map_err(system)?;
-    let desk = Desk::start(site.clone(), common.links.clone()).map_err(system)?;
+    let scanner = Scanner::start(site.clone(), common.clone(), board.clone()).map_err(system)?;
+    let fetcher = spawn_fetcher(&site, common.metrics.clone(), fetcher_waiting).map_err(system)?;
+    let desk = Desk::start(site.clone()).map_err(system)?;
     let (watcher, watch_handle) = spawn_watcher(&site, setup).map_err(system)?;
-    board.started(Running {
-        site: site.clone(),
-        watch: watch_handle.clone(),
-        desk: desk.clone(),
-    });
+    board.started(Running { site: site.clone(), watch: watch_handle.clone(), desk: desk.clone() });
 
     let mut share = Loop {
         site: site.clone(),
@@ -175,22 +202,20 @@ pub(super) fn run(
         scan_due: now.mono + setup.scan_interval,
         root_due: now.mono + ROOT_CHECK,
     };
-    for peer in connected(inbox) {
-        site.input(Input::PeerUp(peer));
+    for link in connect(inbox) {
+        site.tell(ToShare::LinkUp(link));
     }
     let result = share.run(&waiting);
 
     board.stopped();
     site.stop();
     watch_handle.stop();
-    let Loop { mut store, lanes, fetcher: fetcher_inbox, scanner, .. } = share;
-    for lane in lanes.into_values() {
-        lane.stop();
-    }
+    let Loop { mut store, lanes, fetcher: fetcher_inbox, scanner, desk, .. } = share;
     scanner.stop();
     desk.stop();
     drop(fetcher_inbox);
-    for thread in [fetcher, watcher] {
+    let lanes = lanes.into_values().flat_map(|Lanes { live, bulk, .. }| [live, bulk]);
+    for thread in lanes.map(LaneThread::stop).chain([fetcher, watcher]) {
         if thread.join().is_err() {
             tracing::error!(share = %setup.name, "a thread panicked");
         }
@@ -205,27 +230,24 @@ fn system(error: std::io::Error) -> ShareError {
     ShareError::System(format!("the kernel refused a thread: {error}"))
 }
 
-/// The marker's id must be the one that the index was made for.
-fn check_root_id(store: &mut Store, tree: &Disk, setup: &Setup) -> Result<(), ShareError> {
-    let found = tree.root_id().to_string();
-    match store.root_id()? {
-        None => Ok(store.set_root_id(&found)?),
-        Some(expected) if expected == found => Ok(()),
-        Some(expected) => Err(ShareError::Root(RootError::OtherRoot {
-            path: setup.path.display().to_string(),
-            found: format!("{} {found}", setup.name),
-            expected: format!("{} {expected}", setup.name),
-        })),
-    }
-}
-
 /// Finishes or undoes what a stop interrupted; returns the paths to be looked at.
-fn recover(site: &Site, store: &mut Store) -> Result<Vec<SharePath>, ShareError> {
-    let intents = store.intents()?;
+fn recover(site: &Site, node: &NodeName, store: &mut Store) -> Result<Vec<SharePath>, ShareError> {
     let now = site.clock.now();
-    let report = apply::recover(&*site.tree, &intents, now.wall_ns, |path, fingerprint| {
-        conflict::recovered_path(path, fingerprint.mtime_ns, fingerprint.ino)
-    });
+    let day = conflict::utc_day(now.wall_ns);
+    // Numbers that no operation of this index has had name what is kept.
+    let seq = Cell::new(u64::try_from(now.wall_ns).unwrap_or(0));
+    let keep_as = |path: &SharePath| {
+        seq.set(seq.get() + 1);
+        let dot = Dot { epoch: store.epoch(), seq: Seq(seq.get()) };
+        conflict::kept_path(path, node, now.wall_ns, dot)
+    };
+    let report = apply::recover(&*site.tree, store, now.wall_ns, &day, keep_as)?;
+    for (place, why) in &report.troubles {
+        tracing::warn!(share = %site.name, %place, %why, "left by a crash, and tried again at the next start");
+    }
+    for place in &report.kept {
+        tracing::warn!(share = %site.name, %place, "kept: a file that was changed in the instant of a crash");
+    }
     for id in &report.done {
         store.write(&Write::IntentDone(*id))?;
     }
@@ -241,39 +263,87 @@ fn spawn_watcher(
         let site = site.clone();
         move |event| site.tell(ToShare::Watch(event))
     };
-    let (watcher, handle) =
-        Watcher::new(setup.path.clone(), site.tree.clone(), site.clock, sink);
+    let (watcher, handle) = Watcher::new(setup.path.clone(), site.tree.clone(), site.clock, sink);
     let name = format!("watch-{}", site.name);
     let thread = std::thread::Builder::new().name(name).spawn(move || watcher.run())?;
     Ok((thread, handle))
 }
 
+/// What the fetcher's thread can be told.
+#[derive(Debug)]
+enum ToFetcher {
+    Start(Want),
+    Heard(NodeName, ShareMessage),
+    PeerDown(NodeName),
+}
+
 fn spawn_fetcher(
     site: &Arc<Site>,
-    links: Arc<Links>,
-    waiting: Receiver<FetcherInput>,
+    metrics: Arc<Metrics>,
+    inbox: Receiver<ToFetcher>,
 ) -> std::io::Result<JoinHandle<()>> {
     let site = site.clone();
-    let mut fetcher = Fetcher::new(site.tree.clone());
     std::thread::Builder::new().name(format!("fetch-{}", site.name)).spawn(move || {
-        for input in waiting {
-            for output in fetcher.step(input) {
-                match output {
-                    FetcherOutput::Send { peer, lane, message } => {
-                        let share = site.name.clone();
-                        let message = Message::Share { share, body: message };
-                        if let Err(error) = links.send(&peer, lane, message) {
-                            // The link is down, and the fetcher hears of that too.
-                            tracing::trace!(%peer, %error, "not sent");
-                        }
-                    }
-                    FetcherOutput::Fetched { path, hash, source } => {
-                        site.input(Input::Fetched { path, hash, source });
-                    }
+        let tree = &*site.tree;
+        let mut fetcher = Fetcher::new();
+        let mut out = Vec::new();
+        loop {
+            // Looking for blocks on this disk fills the time in which nothing is heard.
+            let next = if fetcher.has_work() {
+                match inbox.try_recv() {
+                    Err(TryRecvError::Disconnected) => return,
+                    next => next.ok(),
                 }
+            } else {
+                let Ok(next) = inbox.recv() else { return };
+                Some(next)
+            };
+            if site.is_stopping() {
+                return;
+            }
+            match next {
+                Some(ToFetcher::Start(want)) => fetcher.start(tree, want, &mut out),
+                Some(ToFetcher::Heard(peer, message)) => {
+                    fetcher.message(tree, &peer, message, &mut out);
+                }
+                Some(ToFetcher::PeerDown(peer)) => {
+                    fetcher.peer_down(tree, &peer, &mut out);
+                }
+                None => {
+                    fetcher.work(tree, &mut out);
+                }
+            }
+            for output in out.drain(..) {
+                fetched(&site, &metrics, output);
             }
         }
     })
+}
+
+fn fetched(site: &Site, metrics: &Metrics, output: FetchOutput) {
+    match output {
+        FetchOutput::Send { peer, lane, message } => {
+            let share = site.name.clone();
+            site.say(&peer, lane, &Message::Share { share, body: message });
+        }
+        FetchOutput::Fetched { path, hash, source, reused } => {
+            if reused > 0 {
+                let label = metrics::SavedBy::new(site.name.clone(), Saved::Delta);
+                metrics.saved_bytes.with(label).inc_by(reused);
+            }
+            if let Err(why) = &source {
+                tracing::debug!(share = %site.name, %path, %why, "not fetched");
+            }
+            site.input(Input::Fetched { path, hash, source: source.ok() });
+        }
+    }
+}
+
+/// Both lanes of the link in use to a peer.
+struct Lanes {
+    link: u64,
+    live: LaneThread,
+    bulk: LaneThread,
 }
 
 struct Loop {
@@ -283,10 +353,10 @@ struct Loop {
     store: Store,
     engine: Engine,
     changes: Arc<Changes>,
-    lanes: BTreeMap<(NodeName, Lane), LaneThread>,
+    lanes: BTreeMap<NodeName, Lanes>,
     outlines: Arc<Outlines>,
     desk: Arc<Desk>,
-    fetcher: Sender<FetcherInput>,
+    fetcher: Sender<ToFetcher>,
     scanner: Scanner,
     scan_interval: Duration,
     scan_due: Duration,
@@ -337,20 +407,36 @@ impl Loop {
             match what {
                 ToShare::Input(input) => {
                     inputs += 1;
-                    effects.extend(self.input(now, input)?);
+                    effects.extend(self.step(now, input)?);
+                }
+                ToShare::LinkUp(link) => {
+                    inputs += 1;
+                    effects.extend(self.link_up(now, link)?);
+                }
+                ToShare::LinkDown(peer, link) => {
+                    inputs += 1;
+                    if self.lanes.get(&peer).is_some_and(|lanes| lanes.link == link) {
+                        effects.extend(self.link_down(now, peer)?);
+                    }
+                }
+                ToShare::Heard { link, peer, lane, message, pass } => {
+                    inputs += 1;
+                    if self.lanes.get(&peer).is_some_and(|lanes| lanes.link == link) {
+                        effects.extend(self.heard(now, peer, lane, message)?);
+                    }
+                    drop(pass);
                 }
                 ToShare::Watch(event) => {
                     if let Some(input) = self.watched(now, event)? {
                         inputs += 1;
-                        effects.extend(self.engine.step(now, input, &mut self.store)?);
+                        effects.extend(self.step(now, input)?);
                     }
                 }
                 ToShare::Scanned => {
-                    effects.extend(self.engine.step(now, Input::Scanned, &mut self.store)?);
+                    effects.extend(self.step(now, Input::Scanned)?);
                     self.board.set_stage(Stage::Watching);
                 }
                 ToShare::Rescan => self.rescan(now),
-                ToShare::Ask(ask) => ask(&self.engine, &self.store),
                 ToShare::Settings(settings, scan_interval) => {
                     self.site.set_settle(settings.settle);
                     self.scan_due = self.scan_due.min(now.mono + scan_interval);
@@ -361,48 +447,76 @@ impl Loop {
             }
         }
         if inputs == 0 {
-            effects.extend(self.engine.step(now, Input::Tick, &mut self.store)?);
+            effects.extend(self.step(now, Input::Tick)?);
         }
         effects.extend(self.engine.pump(now, &mut self.store)?);
         self.store.commit()?;
         self.site.gate.set_busy(self.engine.is_busy());
-        self.board.progress(self.engine.load(), self.engine.held());
-        self.hand_out(now, effects)?;
+        self.board.progress(self.engine.load(), self.engine.held(), now.wall_ns);
+        self.hand_out(now, effects);
         Ok(true)
     }
 
-    fn input(&mut self, now: Now, input: Input) -> Result<Vec<Effect>, ShareError> {
-        if let Input::PeerDown(peer) = &input {
-            self.to_fetcher(FetcherInput::PeerDown(peer.clone()));
-            self.desk.peer_down(peer);
+    fn step(&mut self, now: Now, input: Input) -> Result<Vec<Effect>, ShareError> {
+        Ok(self.engine.step(now, input, &mut self.store)?)
+    }
+
+    fn link_up(&mut self, now: Now, link: Link) -> Result<Vec<Effect>, ShareError> {
+        let peer = link.peer().clone();
+        let mut effects = Vec::new();
+        if self.lanes.contains_key(&peer) {
+            effects = self.link_down(now, peer.clone())?;
         }
-        match input {
-            Input::Message { peer, lane, message } => match message {
-                ShareMessage::GetOutline { id, file, first, count } => {
-                    self.push(&peer, lane, Outgoing::Outline { id, file, first, count })?;
-                    Ok(Vec::new())
-                }
-                ShareMessage::GetBlocks { id, file, first, count } => {
-                    self.push(&peer, lane, Outgoing::Blocks { id, file, first, count })?;
-                    Ok(Vec::new())
-                }
-                ShareMessage::Outline { .. }
-                | ShareMessage::Block { .. }
-                | ShareMessage::Gone { .. } => {
-                    self.to_fetcher(FetcherInput::Message { peer, message });
-                    Ok(Vec::new())
-                }
-                ShareMessage::GetDigests { .. } | ShareMessage::Digests { .. } => {
-                    self.desk.take(peer, message);
-                    Ok(Vec::new())
-                }
-                _ => {
-                    let input = Input::Message { peer, lane, message };
-                    Ok(self.engine.step(now, input, &mut self.store)?)
-                }
-            },
-            input => Ok(self.engine.step(now, input, &mut self.store)?),
+        let start =
+            |lane| LaneThread::start(self.site.clone(), link.clone(), self.outlines.clone(), lane);
+        let lanes = Lanes {
+            link: link.id(),
+            live: start(Lane::Live).map_err(system)?,
+            bulk: start(Lane::Bulk).map_err(system)?,
+        };
+        self.lanes.insert(peer.clone(), lanes);
+        self.site.set_link(&peer, Some(link));
+        effects.extend(self.step(now, Input::PeerUp(peer))?);
+        Ok(effects)
+    }
+
+    fn link_down(&mut self, now: Now, peer: NodeName) -> Result<Vec<Effect>, ShareError> {
+        // Their threads end by themselves: the link takes nothing more.
+        self.lanes.remove(&peer);
+        self.site.set_link(&peer, None);
+        self.to_fetcher(ToFetcher::PeerDown(peer.clone()));
+        self.desk.peer_down(&peer);
+        self.step(now, Input::PeerDown(peer))
+    }
+
+    /// Takes what a peer said to the one whose business it is.
+    fn heard(
+        &mut self,
+        now: Now,
+        peer: NodeName,
+        lane: Lane,
+        message: ShareMessage,
+    ) -> Result<Vec<Effect>, ShareError> {
+        match message {
+            ShareMessage::GetOutline { .. } | ShareMessage::GetBlocks { .. } => {
+                self.push(&peer, lane, Outgoing::Answer(message));
+            }
+            ShareMessage::Outline { .. }
+            | ShareMessage::Block { .. }
+            | ShareMessage::Gone { .. } => {
+                self.to_fetcher(ToFetcher::Heard(peer, message));
+            }
+            ShareMessage::GetDigests { .. } | ShareMessage::Digests { .. } => {
+                self.desk.take(peer, message);
+            }
+            ShareMessage::Open(_)
+            | ShareMessage::Announce(_)
+            | ShareMessage::CaughtUp { .. }
+            | ShareMessage::Acks(_) => {
+                return self.step(now, Input::Message { peer, lane, message });
+            }
         }
+        Ok(Vec::new())
     }
 
     /// Takes the watcher's word; returns what of it is the engine's business.
@@ -415,7 +529,11 @@ impl Loop {
             }
             watch::Event::Scan { dir, why } => {
                 if why == watch::Why::Overflow {
-                    self.common.metrics.watch_overflows.with(labels::Share::new(share.clone())).inc();
+                    self.common
+                        .metrics
+                        .watch_overflows
+                        .with(metrics::Share::new(share.clone()))
+                        .inc();
                     tracing::warn!(%share, "more changed at once than could be heard: scanning all of it");
                 }
                 self.scanner.scan(dir);
@@ -439,9 +557,9 @@ impl Loop {
         Ok(None)
     }
 
-    fn problem(&self, now: Now, kind: &'static str, path: Option<SharePath>, why: String) {
+    fn problem(&self, now: Now, kind: &'static str, path: Option<SharePath>, message: String) {
         let share = Some(self.site.name.clone());
-        self.common.events.report(now, Problem { kind, share, peer: None, path, why });
+        self.common.events.report(now, Problem { kind, share, peer: None, path, message });
     }
 
     fn rescan(&mut self, now: Now) {
@@ -449,21 +567,21 @@ impl Loop {
         self.scanner.scan(SharePath::root());
     }
 
-    fn hand_out(&mut self, now: Now, effects: Vec<Effect>) -> Result<(), ShareError> {
+    fn hand_out(&mut self, now: Now, effects: Vec<Effect>) {
         let mut ops = Vec::new();
         for effect in effects {
             match effect {
                 Effect::Look { path, installed, hint } => self.look(path, installed, hint),
                 Effect::Apply(op) => ops.push(op),
                 Effect::Fetch { path, file, peer, lane, seq, basis } => {
-                    self.to_fetcher(FetcherInput::Start { path, file, peer, lane, seq, basis });
+                    self.to_fetcher(ToFetcher::Start(Want { path, file, peer, lane, seq, basis }));
                 }
                 Effect::Announce(announce) => {
                     let (peer, lane) = (announce.peer.clone(), announce.lane);
-                    self.push(&peer, lane, Outgoing::Announce(announce))?;
+                    self.push(&peer, lane, Outgoing::Announce(Box::new(announce)));
                 }
                 Effect::Send { peer, lane, message } => {
-                    self.push(&peer, lane, Outgoing::Say(message))?;
+                    self.push(&peer, lane, Outgoing::Say(message));
                 }
                 Effect::Scan(dir) => self.scanner.scan(dir),
                 Effect::Event(event) => {
@@ -475,7 +593,6 @@ impl Loop {
         if !ops.is_empty() {
             self.changes.push(ops, &self.site, &self.common.pool);
         }
-        Ok(())
     }
 
     fn look(&self, path: SharePath, installed: Option<Installed>, hint: Hint) {
@@ -484,28 +601,24 @@ impl Loop {
             if site.is_stopping() {
                 return;
             }
-            let wall_ns = site.clock.now().wall_ns;
+            let wall_ns = || site.clock.now().wall_ns;
             let installed = installed.as_ref();
             let look = observe::look(&*site.tree, &path, installed, hint, site.settle(), wall_ns);
             site.input(Input::Looked { path, look });
         });
     }
 
-    fn push(&mut self, peer: &NodeName, lane: Lane, what: Outgoing) -> Result<(), ShareError> {
-        let key = (peer.clone(), lane);
-        if let Some(thread) = self.lanes.get(&key) {
-            thread.push(what);
-            return Ok(());
+    /// Queues something for a peer; dropped if its link is down.
+    fn push(&self, peer: &NodeName, lane: Lane, what: Outgoing) {
+        if let Some(lanes) = self.lanes.get(peer) {
+            match lane {
+                Lane::Live => lanes.live.push(what),
+                Lane::Bulk => lanes.bulk.push(what),
+            }
         }
-        let (site, links) = (self.site.clone(), self.common.links.clone());
-        let thread = LaneThread::start(site, links, self.outlines.clone(), peer.clone(), lane)
-            .map_err(system)?;
-        thread.push(what);
-        self.lanes.insert(key, thread);
-        Ok(())
     }
 
-    fn to_fetcher(&self, input: FetcherInput) {
+    fn to_fetcher(&self, input: ToFetcher) {
         if self.fetcher.send(input).is_err() {
             tracing::error!(share = %self.site.name, "the fetcher has ended");
         }

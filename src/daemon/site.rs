@@ -1,16 +1,19 @@
 //! What the threads of one share have in common.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use recsync_proto::ShareName;
+use recsync_proto::message::Lane;
+use recsync_proto::{Message, NodeName, ShareName};
 
 use super::gate::Gate;
 use super::share::ToShare;
 use crate::engine::Input;
 use crate::index::{IndexError, Reader, Store};
+use crate::net::Link;
 use crate::sys::Clock;
 use crate::tree::Disk;
 
@@ -24,6 +27,7 @@ pub(super) struct Site {
     pub(super) gate: Gate,
     settle_ns: AtomicU64,
     inbox: Sender<ToShare>,
+    links: Mutex<BTreeMap<NodeName, Link>>,
     stopping: AtomicBool,
 }
 
@@ -44,6 +48,7 @@ impl Site {
             gate: Gate::default(),
             settle_ns: AtomicU64::new(0),
             inbox,
+            links: Mutex::new(BTreeMap::new()),
             stopping: AtomicBool::new(false),
         };
         site.set_settle(settle);
@@ -60,6 +65,25 @@ impl Site {
     /// Hands an input to the engine.
     pub(super) fn input(&self, input: Input) {
         self.tell(ToShare::Input(input));
+    }
+
+    /// Notes the link in use to a peer, or that there is none.
+    pub(super) fn set_link(&self, peer: &NodeName, link: Option<Link>) {
+        let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
+        match link {
+            Some(link) => links.insert(peer.clone(), link),
+            None => links.remove(peer),
+        };
+    }
+
+    /// Says something to a peer on the link in use, if there is one; waits for room.
+    pub(super) fn say(&self, peer: &NodeName, lane: Lane, message: &Message) {
+        let link = self.links.lock().unwrap_or_else(PoisonError::into_inner).get(peer).cloned();
+        let sent = link.map(|link| link.send(lane, message));
+        if !matches!(sent, Some(Ok(()))) {
+            // Whoever waits for an answer hears that the link is down.
+            tracing::trace!(%peer, ?sent, "not sent");
+        }
     }
 
     /// How long a path must be quiet.

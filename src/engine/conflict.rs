@@ -5,7 +5,7 @@
 //! **May not:** touch disk, network, clock, randomness or logs.
 
 use recsync_proto::path::COMPONENT_LEN_MAX;
-use recsync_proto::{Dot, SharePath, Value};
+use recsync_proto::{Dot, NodeName, SharePath, Value};
 
 /// How many hex digits of the version the name shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,14 +20,19 @@ pub enum Digits {
 /// version, the time is its mtime in UTC, VERSION is the beginning of BLAKE3 over its dot. A stem
 /// too long for a component loses its end; a copy of a copy is named from the first stem.
 pub fn copy_path(path: &SharePath, loser: &Value, digits: Digits) -> SharePath {
+    name(path, &loser.stamp.node, loser.mtime_ns.value, &version(loser.dot, digits))
+}
+
+/// Returns the name under which an object is kept that was found in the way after a crash and has
+/// never been a version: as a conflict copy's, with a dot that stands for nothing else.
+pub fn kept_path(path: &SharePath, node: &NodeName, wall_ns: i64, dot: Dot) -> SharePath {
+    name(path, node, wall_ns, &version(dot, Digits::Eight))
+}
+
+fn name(path: &SharePath, node: &NodeName, wall_ns: i64, version: &str) -> SharePath {
     let (stem, extension) = split_extension(path.name());
     let stem = first_stem(stem);
-    let suffix = format!(
-        ".conflict-{}-{}-{}",
-        loser.stamp.node,
-        utc(loser.mtime_ns.value),
-        version(loser.dot, digits)
-    );
+    let suffix = format!(".conflict-{node}-{}-{version}", utc(wall_ns));
     // An extension that leaves no room is cut too: never seen, but a component must stay legal.
     let extension = &extension[..extension.len().min(COMPONENT_LEN_MAX - suffix.len() - 1)];
     let room = COMPONENT_LEN_MAX - suffix.len() - extension.len();

@@ -34,6 +34,23 @@ pub(super) struct Owed {
 /// Acknowledgements that wait for a path: bounded by the peers' windows.
 pub(super) type OwedByPath = BTreeMap<SharePath, Vec<Owed>>;
 
+/// What waits for an operation above it; bounded by the peers' windows and the sweep's chunks.
+pub(super) type BlockedBelow = BTreeMap<SharePath, Vec<Blocked>>;
+
+/// Something that waits until the directory above it is there.
+#[derive(Debug)]
+pub(super) enum Blocked {
+    /// A path, and its bytes if they came along.
+    Path(SharePath, Option<Source>),
+    /// A rename; both names are locked meanwhile.
+    Move {
+        /// The old name.
+        from: SharePath,
+        /// The new name.
+        to: SharePath,
+    },
+}
+
 /// An operation under way.
 #[derive(Debug)]
 pub(super) struct Running {
@@ -157,7 +174,11 @@ impl Engine {
             }
             (Step::Remove, _) => self.remove(cx, path, &entry),
             (Step::Install, Some(winner)) => {
-                if self.blocked_above(cx, path)? {
+                if let Some(above) = self.blocked_above(cx, path)? {
+                    if self.locked.contains(&above) {
+                        let blocked = Blocked::Path(path.clone(), bytes);
+                        self.blocked.entry(above).or_default().push(blocked);
+                    }
                     return Ok(());
                 }
                 self.put(cx, path, &entry, winner, bytes, Kept::default())
@@ -222,24 +243,28 @@ impl Engine {
         Ok(false)
     }
 
-    /// True if something other than a directory stands where the path's parents must be: that
-    /// is planned first, and this path again when it is done.
-    fn blocked_above(&mut self, cx: &mut Cx<'_>, path: &SharePath) -> Result<bool, IndexError> {
+    /// Returns the name above the path that is being changed, or where something other than a
+    /// directory stands: that is dealt with first, and this path again when it is done.
+    fn blocked_above(
+        &mut self,
+        cx: &mut Cx<'_>,
+        path: &SharePath,
+    ) -> Result<Option<SharePath>, IndexError> {
         for above in path.ancestors() {
             if self.locked.contains(&above) {
-                return Ok(true);
+                return Ok(Some(above));
             }
             let installed = cx.entry(&above)?.installed;
             match installed {
-                Some(installed) if installed.content.is_dir() => return Ok(false),
+                Some(installed) if installed.content.is_dir() => return Ok(None),
                 Some(_) => {
                     self.reconsider(cx, &above)?;
-                    return Ok(true);
+                    return Ok(Some(above));
                 }
                 None => {}
             }
         }
-        Ok(false)
+        Ok(None)
     }
 
     /// Returns the name of the copy that keeps the installed content, which lost; none if that
@@ -405,8 +430,24 @@ impl Engine {
         Ok(())
     }
 
-    /// Renames here what a peer renamed, if the old name still holds those bytes. False if not.
-    pub(super) fn try_move(
+    /// Renames here what a peer renamed; where that cannot be, each name is dealt with by itself.
+    pub(super) fn move_or_put(
+        &mut self,
+        cx: &mut Cx<'_>,
+        from: &SharePath,
+        to: &SharePath,
+        bytes: Option<Source>,
+    ) -> Result<(), IndexError> {
+        if self.try_move(cx, from, to)? {
+            return Ok(());
+        }
+        self.reconsider_with(cx, to, bytes)?;
+        self.reconsider(cx, from)
+    }
+
+    /// Starts a rename, or has it wait for the directory above, if the old name still holds the
+    /// bytes that the new one wants. False if not.
+    fn try_move(
         &mut self,
         cx: &mut Cx<'_>,
         from: &SharePath,
@@ -426,10 +467,18 @@ impl Engine {
             && !winner.content.is_dir()
             && old.record.is_tombstone()
             && at_rest(self, from)
-            && at_rest(self, to)
-            && !self.blocked_above(cx, to)?;
+            && at_rest(self, to);
         if !fits {
             return Ok(false);
+        }
+        if let Some(above) = self.blocked_above(cx, to)? {
+            let waits = self.locked.contains(&above);
+            if waits {
+                self.locked.extend([from.clone(), to.clone()]);
+                let blocked = Blocked::Move { from: from.clone(), to: to.clone() };
+                self.blocked.entry(above).or_default().push(blocked);
+            }
+            return Ok(waits);
         }
         let is_link = matches!(winner.content, Content::Symlink { .. });
         let action = Action::Move {
@@ -529,6 +578,16 @@ impl Engine {
                 self.settle_owed(&path, AckState::Held);
                 if let Some(from) = &running.from {
                     self.reconsider(cx, from)?;
+                }
+            }
+        }
+        for blocked in self.blocked.remove(&path).unwrap_or_default() {
+            match blocked {
+                Blocked::Path(path, bytes) => self.reconsider_with(cx, &path, bytes)?,
+                Blocked::Move { from, to } => {
+                    self.locked.remove(&from);
+                    self.locked.remove(&to);
+                    self.move_or_put(cx, &from, &to, None)?;
                 }
             }
         }

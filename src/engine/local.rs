@@ -1,5 +1,6 @@
 //! From a dirty path to a record: what happens on this node's own disk.
 
+use std::ops::Bound;
 use std::time::Duration;
 
 use recsync_proto::message::AckState;
@@ -19,8 +20,11 @@ const BUSY_MIN: Duration = Duration::from_secs(2);
 const BUSY_MAX: Duration = Duration::from_secs(60);
 /// A file that changed while it was read is looked at again after at least this.
 const UNSTABLE_WAIT: Duration = Duration::from_millis(10);
-/// How long a vanished directory waits for the looks at what it held.
+/// How long a vanished directory waits for the looks at what it held, at first.
 const CHILDREN_WAIT: Duration = Duration::from_millis(100);
+/// Looks at a new directory, about 3 s in all, after which it counts as made by somebody else than
+/// the operations that are still under way below it.
+const MADE_LOOKS_MAX: u32 = 5;
 
 /// A new name that waits for the look at the name it may have had.
 #[derive(Debug)]
@@ -33,16 +37,16 @@ pub(super) struct Rename {
 
 impl Engine {
     pub(super) fn dirty(&mut self, cx: &Cx<'_>, path: SharePath, hint: Hint, noticed: Noticed) {
+        let settle = self.settings.settle;
         let wait = match (hint, noticed) {
-            (Hint::MovedAway, _) => self.settings.settle + MOVE_WAIT,
-            (_, Noticed::Watcher(_)) => self.settings.settle,
+            (Hint::MovedAway, _) => settle + MOVE_WAIT,
+            (_, Noticed::Watcher(_)) => settle,
             (_, Noticed::Scan) => Duration::ZERO,
         };
-        let since = match noticed {
-            Noticed::Watcher(at) => at,
-            Noticed::Scan => cx.now.mono,
-        };
-        self.settle.mark(path, hint, noticed, since + wait);
+        match noticed {
+            Noticed::Watcher(at) => self.settle.mark(path, hint, noticed, at + wait),
+            Noticed::Scan => self.settle.find(path, hint, cx.now.mono + wait),
+        }
     }
 
     /// Starts looks at what is due.
@@ -163,8 +167,15 @@ impl Engine {
                 if replaces_dir && !content.is_dir() && self.children_first(cx, path, dirt)? {
                     return Ok(());
                 }
+                // A directory that is only implied by what it holds is nobody's yet: unless an
+                // operation below is making it, somebody made it here, and it is to stay.
+                let unclaimed = content.is_dir() && !version::holds(&entry.record, &content);
+                if unclaimed && self.is_changing_below(path) && dirt.busy < MADE_LOOKS_MAX {
+                    self.look_later(cx, path, dirt);
+                    return Ok(());
+                }
                 let wanted = version::winner(&entry.record, cx.index.has_live_below(path)?);
-                if wanted.is_some_and(|wanted| wanted.content == content) {
+                if !unclaimed && wanted.is_some_and(|wanted| wanted.content == content) {
                     // It is what the cluster wants here anyway: after a crash, or made twice.
                     entry.installed = Some(installed(content, fingerprint));
                     cx.put(path, entry)?;
@@ -211,13 +222,24 @@ impl Engine {
         if !cx.index.has_installed_below(path)? {
             return Ok(false);
         }
-        let wait = (CHILDREN_WAIT * 2u32.pow(dirt.busy.min(9))).min(BUSY_MAX);
         if dirt.busy.is_multiple_of(4) {
             cx.effects.push(Effect::Scan(path.clone()));
         }
+        self.look_later(cx, path, dirt);
+        Ok(true)
+    }
+
+    /// Has a path looked at again, after a time that doubles from look to look.
+    fn look_later(&mut self, cx: &Cx<'_>, path: &SharePath, dirt: Dirt) {
+        let wait = (CHILDREN_WAIT * 2u32.pow(dirt.busy.min(9))).min(BUSY_MAX);
         let dirt = Dirt { busy: dirt.busy + 1, ..dirt };
         self.settle.put_back(path.clone(), dirt, cx.now.mono + wait);
-        Ok(true)
+    }
+
+    /// True if an operation under way changes something below a path.
+    fn is_changing_below(&self, path: &SharePath) -> bool {
+        let after = (Bound::Excluded(path), Bound::Unbounded);
+        self.locked.range::<SharePath, _>(after).next().is_some_and(|next| next.is_below(path))
     }
 
     fn may_vanish(&mut self, cx: &mut Cx<'_>) -> Result<bool, IndexError> {

@@ -101,6 +101,8 @@ pub struct Engine {
     locked: BTreeSet<SharePath>,
     /// Acknowledgements that peers wait for; bounded by their windows.
     owed: install::OwedByPath,
+    /// What waits for an operation above it.
+    blocked: install::BlockedBelow,
     fetching: BTreeMap<SharePath, Hash>,
     retries: BTreeMap<SharePath, Retry>,
     retry_due: BTreeSet<(Duration, SharePath)>,
@@ -177,6 +179,7 @@ impl Engine {
             ops: BTreeMap::new(),
             locked: BTreeSet::new(),
             owed: BTreeMap::new(),
+            blocked: BTreeMap::new(),
             fetching: BTreeMap::new(),
             retries: BTreeMap::new(),
             retry_due: BTreeSet::new(),
@@ -345,6 +348,25 @@ impl Engine {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+impl Engine {
+    /// Returns what is left in memory when nothing is in motion, by name: a leak.
+    fn leftovers(&self) -> Vec<(&'static str, usize)> {
+        let mut found = vec![
+            ("locked", self.locked.len()),
+            ("owed", self.owed.len()),
+            ("blocked", self.blocked.len()),
+            ("retry_due", self.retry_due.len()),
+            ("sweep", usize::from(self.sweep.is_some())),
+            ("sweep_again", usize::from(self.sweep_again)),
+            ("scan_ended", usize::from(self.scan_ended.is_some())),
+        ];
+        found.extend(self.peers.values().flat_map(Peer::leftovers));
+        found.retain(|(_, count)| *count > 0);
+        found
     }
 }
 

@@ -24,6 +24,8 @@ const FLIGHTS_MAX: usize = 512;
 const FLIGHT_BYTES_MAX: u64 = 16 << 20;
 /// A live lane this many positions behind, and full, leaves them to the bulk lane.
 const LIVE_BEHIND_MAX: u64 = 256;
+/// Positions that an index put back to an older state may have lost.
+const SEQ_LOST_MAX: u64 = 1 << 32;
 /// Log positions read at once.
 const LOG_CHUNK: usize = 128;
 
@@ -37,6 +39,20 @@ pub(super) struct Peer {
 impl Peer {
     pub(super) fn new(cursor: PeerCursor) -> Self {
         Peer { cursor, link: None }
+    }
+
+    /// Returns what is under way on the link, by name.
+    #[cfg(test)]
+    pub(super) fn leftovers(&self) -> Vec<(&'static str, usize)> {
+        let Some(link) = &self.link else { return Vec::new() };
+        vec![
+            ("flights", link.flights.len()),
+            ("flying", link.flying.len()),
+            ("counted", link.under_way.iter().map(|lane| lane.count).sum()),
+            ("again", link.again.len()),
+            ("acks", link.acks.len()),
+            ("unheard", usize::from(!link.heard_all)),
+        ]
     }
 }
 
@@ -198,6 +214,8 @@ impl Engine {
         if let Some((epoch, seen)) = open.seen
             && epoch == self.epoch
             && seen > self.head
+            // More than any index loses: a peer must not use up our numbers.
+            && seen.0 - self.head.0 < SEQ_LOST_MAX
         {
             // Our index was put back to an older state. Positions that the peer has seen must
             // not be used again for other events.
@@ -215,6 +233,7 @@ impl Engine {
             return Ok(());
         }
         let again = peer.link.as_ref().is_some_and(|link| link.opened);
+        let mut reset = true;
         match peer.cursor.seen {
             Some((epoch, seen)) if epoch == open.epoch && open.head < seen => {
                 let why = format!(
@@ -222,15 +241,18 @@ impl Engine {
                     open.head
                 );
                 cx.event(Event::PeerReset { peer: name.clone(), why });
-                peer.cursor.acked = Seq::ZERO;
             }
-            Some((epoch, _)) if epoch == open.epoch => {}
+            Some((epoch, _)) if epoch == open.epoch => reset = false,
             Some((epoch, _)) => {
                 let why = format!("its index is new (epoch {}, was {epoch})", open.epoch);
                 cx.event(Event::PeerReset { peer: name.clone(), why });
-                peer.cursor.acked = Seq::ZERO;
             }
-            None => peer.cursor.acked = Seq::ZERO,
+            None => {}
+        }
+        if reset {
+            // It knows nothing of what it was told, nor of what it told.
+            peer.cursor.acked = Seq::ZERO;
+            cx.index.write(&Write::Unlearned(name.clone()))?;
         }
         peer.cursor.seen = Some((open.epoch, open.head));
         cx.index.write(&Write::Peer(name.clone(), peer.cursor.clone()))?;
@@ -266,11 +288,7 @@ impl Engine {
         self.merge_in(cx, name, &path, seq, &record)?;
         if let Some(Moved { seq, path: from, record }) = moved_from {
             self.merge_in(cx, name, &from, seq, &record)?;
-            if !self.try_move(cx, &from, &path)? {
-                self.reconsider_with(cx, &path, inline.map(bytes_source))?;
-                self.reconsider(cx, &from)?;
-            }
-            return Ok(());
+            return self.move_or_put(cx, &from, &path, inline.map(bytes_source));
         }
         self.reconsider_with(cx, &path, inline.map(bytes_source))
     }

@@ -30,8 +30,7 @@ pub struct Settle {
 }
 
 impl Settle {
-    /// Notes an event: the path is due at `due`, later if it was to be later already for another
-    /// reason than an event of its own.
+    /// Notes an event: the path is due at `due`, whatever it was due at before.
     pub fn mark(&mut self, path: SharePath, hint: Hint, noticed: Noticed, due: Duration) {
         let dirt = match self.paths.get(&path) {
             Some((dirt, _)) => Dirt {
@@ -44,6 +43,16 @@ impl Settle {
             None => Dirt { hint, noticed, busy: 0 },
         };
         self.put(path, dirt, due);
+    }
+
+    /// Notes what a scan found: a path that is dirty already is looked at as closely as that asks
+    /// for, but neither sooner nor later for it. A scan that was itself started by a look cannot
+    /// bring the next look forward, and the two cannot chase each other.
+    pub fn find(&mut self, path: SharePath, hint: Hint, due: Duration) {
+        match self.paths.get_mut(&path) {
+            Some((dirt, _)) => dirt.hint = strongest(dirt.hint, hint),
+            None => self.mark(path, hint, Noticed::Scan, due),
+        }
     }
 
     /// Puts a path back, to be looked at again at `due`; an event since then keeps its own time.

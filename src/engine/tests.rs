@@ -1,1 +1,8 @@
-//! Engine tests.
+//! The engine's tests: the two tables row by row, the laws of the algebra, what users do to one
+//! and two nodes, and random histories.
+
+mod harness;
+
+mod scenarios;
+
+mod trouble;

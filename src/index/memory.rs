@@ -145,6 +145,16 @@ impl Memory {
         Ok(())
     }
 
+    fn unlearn(&mut self, peer: &NodeName) -> Result<(), String> {
+        let told = self.entries.log.values().filter_map(|path| {
+            let entry = self.entries.at(path);
+            let from_peer = entry.via.as_ref() == Some(peer);
+            from_peer.then(|| (path.clone(), Entry { via: None, ..entry.clone() }))
+        });
+        let told: Vec<_> = told.collect();
+        told.iter().try_for_each(|(path, entry)| self.put_entry(path, entry))
+    }
+
     fn put_cursor(&mut self, peer: &NodeName, cursor: &PeerCursor) -> Result<(), String> {
         rules::check_position(cursor.acked)?;
         let before = self.peers.insert(peer.clone(), cursor.clone());
@@ -276,6 +286,10 @@ impl IndexRead for Memory {
         Ok(newest_first.map(|seq| self.entries.logged(&self.entries.log[seq])).collect())
     }
 
+    fn pending_files(&self) -> Result<u64, IndexError> {
+        Ok(self.entries.pending.len() as u64)
+    }
+
     fn installed_files(&self) -> Result<(u64, u64), IndexError> {
         Ok((self.entries.files, self.entries.bytes))
     }
@@ -331,6 +345,7 @@ impl Index for Memory {
             }
             Write::Acked { peer, seq, held } => self.note_ack(peer, *seq, *held),
             Write::Peer(peer, cursor) => self.put_cursor(peer, cursor),
+            Write::Unlearned(peer) => self.unlearn(peer),
             Write::Clock(reading) => {
                 self.undo.push(Undo::Clock(self.clock));
                 self.clock = self.clock.max(*reading);

@@ -182,6 +182,9 @@ pub enum Write {
     /// Replaces a peer's cursor; acks out of order at or below `acked` are forgotten but for held
     /// ones, all of them if `acked` is zero. Refused: an `acked` beyond 2^62.
     Peer(NodeName, PeerCursor),
+    /// A peer has another index than before: nothing counts any more as having come from it.
+    /// Takes time in proportion to the number of entries.
+    Unlearned(NodeName),
     /// A hybrid logical clock reading that was used; the highest is kept.
     Clock(u64),
 }
@@ -224,6 +227,8 @@ pub trait IndexRead {
     fn at(&self, seq: Seq) -> Result<Option<SharePath>, IndexError>;
     /// Returns pending paths with log positions below `below`, descending (newest first), at most `limit`.
     fn pending(&self, below: Seq, limit: usize) -> Result<Vec<Logged>, IndexError>;
+    /// Returns the number of pending paths.
+    fn pending_files(&self) -> Result<u64, IndexError>;
     /// Returns the number of paths with a file installed, and of their bytes.
     fn installed_files(&self) -> Result<(u64, u64), IndexError>;
     /// Returns all intents, by number.

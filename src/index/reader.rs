@@ -136,6 +136,8 @@ pub(super) mod sql {
     pub(crate) const AT: &str = "SELECT dir, name FROM entries INDEXED BY log WHERE seq = ?1";
     pub(crate) const PENDING: &str =
         select_entries!("INDEXED BY pending WHERE pending AND seq < ?1 ORDER BY seq DESC LIMIT ?2");
+    pub(crate) const PENDING_FILES: &str =
+        "SELECT COUNT(*) FROM entries INDEXED BY pending WHERE pending";
     pub(crate) const INSTALLED_FILES: &str = "SELECT installed_files, installed_bytes FROM state";
     pub(crate) const PEER: &str = "SELECT epoch, head, acked FROM peers WHERE name = ?1";
     pub(crate) const IS_ACKED: &str = "
@@ -255,6 +257,10 @@ impl IndexRead for Reader {
 
     fn pending(&self, below: Seq, limit: usize) -> Result<Vec<Logged>, IndexError> {
         self.all(sql::PENDING, params![position(below), count(limit)], row::logged)
+    }
+
+    fn pending_files(&self) -> Result<u64, IndexError> {
+        self.one(sql::PENDING_FILES, [], |row| Ok(row.get::<_, i64>(0)?.cast_unsigned()))
     }
 
     fn installed_files(&self) -> Result<(u64, u64), IndexError> {

@@ -41,6 +41,11 @@ pub struct Store {
 }
 
 impl Store {
+    /// Returns the database's file, for [`Reader::open`].
+    pub fn path(&self) -> &Path {
+        &self.reads.path
+    }
+
     /// Opens the index at `path`, or makes one with the epoch that `fresh_epoch` mints.
     ///
     /// The directory must exist. Beside the database lie its `-wal` and `-shm` files and `.lock`.
@@ -268,6 +273,11 @@ impl Index for Store {
             }
             Write::Acked { peer, seq, held } => store.note_ack(peer, *seq, *held),
             Write::Peer(peer, cursor) => store.put_cursor(peer, cursor),
+            Write::Unlearned(peer) => {
+                let unlearn =
+                    "UPDATE entries SET via = NULL WHERE via = (SELECT id FROM peers WHERE name = ?1)";
+                store.run(unlearn, [peer.as_str()]).map(drop)
+            }
             Write::Clock(reading) => store.raise_clock(*reading),
         })
     }
@@ -341,6 +351,10 @@ impl IndexRead for Store {
 
     fn pending(&self, below: Seq, limit: usize) -> Result<Vec<Logged>, IndexError> {
         self.reads.pending(below, limit)
+    }
+
+    fn pending_files(&self) -> Result<u64, IndexError> {
+        self.reads.pending_files()
     }
 
     fn installed_files(&self) -> Result<(u64, u64), IndexError> {

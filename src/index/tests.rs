@@ -747,6 +747,7 @@ fn arb_step() -> impl Strategy<Value = Step> {
         8 => acked.prop_map(Step::Write),
         4 => (arb_peer(), arb_cursor()).prop_map(|(peer, cursor)| Step::Write(Write::Peer(peer, cursor))),
         1 => any::<u64>().prop_map(|reading| Step::Write(Write::Clock(reading))),
+        1 => arb_peer().prop_map(|peer| Step::Write(Write::Unlearned(peer))),
         5 => Just(Step::Commit),
         3 => Just(Step::Crash),
         1 => any::<u64>().prop_map(|epoch| Step::Renew(Epoch(epoch))),

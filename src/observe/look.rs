@@ -141,13 +141,11 @@ fn look_at_file<T: Tree>(
         Err(ReadError::Short) => return Ok(Look::Unstable),
         Err(ReadError::Tree(error)) => return Err(error),
     };
-    if tree.stat_file(&file)? != before {
-        return Ok(Look::Unstable);
-    }
     // Stores through a mapping need not move the mtime; only a second probe rules them out.
     if tree.writer(&file)? == Writer::Some {
         return Ok(Look::Busy);
     }
+    // By its name: it may have been written since the first stat, or its name may be another's.
     if tree.stat(place)? != before {
         return Ok(Look::Unstable);
     }
@@ -207,4 +205,29 @@ fn looks_unfinished<T: Tree>(tree: &T, file: &T::File, size: u64) -> Result<bool
     let told = u32::from_le_bytes([header[4], header[5], header[6], header[7]]);
     // The size field leaves out the first 8 bytes; chunks are padded to even lengths.
     Ok(u64::from(told).next_multiple_of(2) + 8 < size)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ctime_is_racy_while_a_write_could_leave_the_same() {
+        let (ms, s) = (1_000_000, 1_000_000_000);
+        // (ctime, clock, racy)
+        let cases = [
+            (5 * s + 1, 5 * s + 1, true),
+            (5 * s + 1, 5 * s + 10 * ms, true),
+            (5 * s + 1, 5 * s + 10 * ms + 1, false),
+            // The clock was set back.
+            (5 * s + 1, 5 * s, false),
+            // Whole seconds: the filesystem has no others.
+            (5 * s, 5 * s + 500 * ms, true),
+            (5 * s, 7 * s - 1, true),
+            (5 * s, 7 * s, false),
+        ];
+        for (ctime_ns, wall_ns, racy) in cases {
+            assert_eq!(is_racy(ctime_ns, wall_ns), racy, "{ctime_ns} at {wall_ns}");
+        }
+    }
 }

@@ -9,9 +9,15 @@
 #![forbid(unsafe_code)]
 
 pub mod blocks;
+#[cfg(test)]
+pub(crate) mod faults;
+#[cfg(test)]
+pub(crate) mod fixture;
 mod look;
 mod read;
 mod scan;
+#[cfg(test)]
+mod tests;
 
 pub use look::look;
 pub use read::{ReadError, hash, read_full};

@@ -155,7 +155,7 @@ pub struct Ready {
     pub reasons: Vec<String>,
 }
 
-/// Something that a guard holds back until a person decides: `GET /api/v1/held`.
+/// Something that a guard holds back until a person decides.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Held {
     /// What to call it by.

@@ -24,7 +24,7 @@ use recsync_proto::{NodeName, ShareName};
 use thiserror::Error;
 
 use crate::telemetry::Format;
-use api::{Decided, Health, Held, Ready, Reloaded, Rescan, Status, VerifyReport};
+use api::{Decided, Health, Ready, Reloaded, Rescan, Status, VerifyReport};
 
 pub use client::{Client, ClientError};
 pub use control::{ControlError, ControlSocket};
@@ -46,9 +46,7 @@ pub trait Service: Send + Sync + 'static {
     fn metrics_text(&self, format: Format) -> Answer<'_, String>;
     /// Starts a full scan of a share, or of all.
     fn rescan(&self, share: Option<ShareName>) -> Answer<'_, Result<Rescan, CommandError>>;
-    /// Returns what waits for a decision.
-    fn held(&self) -> Answer<'_, Vec<Held>>;
-    /// Lets go or undoes what waits under an [`Held::id`].
+    /// Lets go or undoes what waits under an id, [`api::Held::id`].
     fn decide(&self, id: String, decision: Decision) -> Answer<'_, Result<Decided, CommandError>>;
     /// Compares trees; returns when that is done.
     fn verify(&self, verify: Verify) -> Answer<'_, Result<VerifyReport, CommandError>>;

@@ -32,8 +32,7 @@ pub fn router(service: Arc<dyn Service>, scope: Scope) -> Router {
         .route("/healthz", get(health))
         .route("/readyz", get(ready));
     if scope.has_api() {
-        let mut api =
-            Router::new().route("/api/v1/status", get(status)).route("/api/v1/held", get(held));
+        let mut api = Router::new().route("/api/v1/status", get(status));
         if scope == Scope::Loopback {
             api = api.layer(middleware::from_fn(refuse_foreign_names));
         }
@@ -72,10 +71,6 @@ async fn ready(State(daemon): Daemon) -> Response {
 
 async fn status(State(daemon): Daemon) -> Response {
     Json(daemon.status().await).into_response()
-}
-
-async fn held(State(daemon): Daemon) -> Response {
-    Json(daemon.held().await).into_response()
 }
 
 async fn rescan(State(daemon): Daemon, body: Bytes) -> Result<Response, CommandError> {

@@ -77,10 +77,6 @@ impl Service for Fake {
         })
     }
 
-    fn held(&self) -> Answer<'_, Vec<Held>> {
-        Box::pin(async { self.status.held.clone() })
-    }
-
     fn decide(&self, id: String, decision: Decision) -> Answer<'_, Result<Decided, CommandError>> {
         self.note(format!("{decision:?} {id}"));
         Box::pin(async { Ok(Decided { message: "60 deletes go to fs2".into() }) })

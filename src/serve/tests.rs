@@ -38,7 +38,7 @@ fn control(daemon: &Daemon, line: &str, body: &str) -> (u16, String, String) {
 #[test]
 fn each_scope_serves_its_own() {
     const TELLS_ALL: [&str; 3] = ["GET /metrics", "GET /healthz", "GET /readyz"];
-    const API: [&str; 2] = ["GET /api/v1/status", "GET /api/v1/held"];
+    const API: [&str; 1] = ["GET /api/v1/status"];
     const COMMANDS: [&str; 4] = [
         "POST /api/v1/rescan",
         "POST /api/v1/confirm",

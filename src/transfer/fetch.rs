@@ -16,16 +16,16 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use recsync_proto::message::{
-    FILE_SIZE_MAX, FileRef, INLINE_LEN_MAX, Lane, OUTLINE_PAGE_MAX, ShareMessage, block_count,
+    FILE_SIZE_MAX, FileRef, INLINE_LEN_MAX, OUTLINE_PAGE_MAX, ShareMessage, block_count,
 };
 use recsync_proto::{Hash, NodeName, Seq, SharePath};
-use thiserror::Error;
 
-use super::local::Part;
-use super::{transfer_name, whole_name};
+use super::local::{Part, copy, hand_over};
+use super::transfer_name;
+use super::want::{FetchError, FetchOutput, Waiting, Want};
 use crate::engine::Source;
 use crate::observe::blocks::{block_hash, block_range, outline_root};
-use crate::tree::{Place, Tree, TreeError};
+use crate::tree::{Place, Tree};
 
 /// Large files under way at once.
 const LARGE_MAX: usize = 8;
@@ -37,70 +37,6 @@ const IN_FLIGHT_MAX: u64 = 16 << 20;
 const LARGE_IN_FLIGHT_MAX: u64 = 12 << 20;
 /// Questions for blocks of one file that are open at once: one is answered while the next travels.
 const QUESTIONS_MAX: usize = 2;
-/// Every so many starts the oldest waiting file is taken instead of the newest.
-const OLDEST_EVERY: u64 = 4;
-
-/// A file that is to be fetched: what [`crate::engine::Effect::Fetch`] says.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Want {
-    /// The path they are for.
-    pub path: SharePath,
-    /// Which bytes, and where the peer has them.
-    pub file: FileRef,
-    /// Whom to ask.
-    pub peer: NodeName,
-    /// On which lane.
-    pub lane: Lane,
-    /// Greater is more urgent.
-    pub seq: Seq,
-    /// A file here that may share blocks with it.
-    pub basis: Option<SharePath>,
-}
-
-/// What is to be done or told.
-#[derive(Debug, Clone, PartialEq)]
-pub enum FetchOutput {
-    /// A question to a peer.
-    Send {
-        /// To whom.
-        peer: NodeName,
-        /// On which lane.
-        lane: Lane,
-        /// What.
-        message: ShareMessage,
-    },
-    /// A want is answered: [`crate::engine::Input::Fetched`].
-    Fetched {
-        /// The path they are for.
-        path: SharePath,
-        /// Which bytes.
-        hash: Hash,
-        /// The bytes, or why there are none.
-        source: Result<Source, FetchError>,
-        /// Bytes that need not cross the wire, because the basis had them.
-        reused: u64,
-    },
-}
-
-/// Why the bytes were not had.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum FetchError {
-    /// The peer has them no more.
-    #[error("the peer has these bytes no more")]
-    Gone,
-    /// The block hashes do not combine to the announced hash.
-    #[error("the peer's block hashes do not belong to the announced hash")]
-    BadOutline,
-    /// A block is not what its hash says, or was not asked for.
-    #[error("the peer sent other bytes than it announced")]
-    BadBlock,
-    /// The link is down.
-    #[error("the link to the peer is down")]
-    PeerDown,
-    /// This disk refused.
-    #[error("cannot write to .recsync/tmp: {0}")]
-    Disk(TreeError),
-}
 
 /// Fetches files of one share.
 #[derive(Debug)]
@@ -115,13 +51,6 @@ pub struct Fetcher<T: Tree> {
     next_question: u32,
     /// Counts turns: who waited longest is next.
     turn: u64,
-}
-
-/// Files that are not yet asked for, the oldest first.
-#[derive(Debug, Default)]
-struct Waiting {
-    wants: BTreeMap<(Seq, SharePath), Want>,
-    starts: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -187,25 +116,6 @@ impl Question {
                 left.clone().map(|index| block_range(index, self.size).1 as u64).sum()
             }
         }
-    }
-}
-
-impl Waiting {
-    fn insert(&mut self, want: Want) {
-        self.wants.insert((want.seq, want.path.clone()), want);
-    }
-
-    fn next(&self) -> Option<&Want> {
-        let oldest = (self.starts + 1).is_multiple_of(OLDEST_EVERY);
-        let wants = &self.wants;
-        let next = if oldest { wants.first_key_value() } else { wants.last_key_value() };
-        next.map(|(_, want)| want)
-    }
-
-    fn take_next(&mut self) -> Option<Want> {
-        let key = self.next().map(|want| (want.seq, want.path.clone()))?;
-        self.starts += 1;
-        self.wants.remove(&key)
     }
 }
 
@@ -639,39 +549,4 @@ impl<T: Tree> Fetcher<T> {
 
 fn is_same_file(one: &FileRef, other: &FileRef) -> bool {
     (one.hash, one.size) == (other.hash, other.size)
-}
-
-/// Gives a complete file the name under which it is handed on, which it returns: a later fetch of
-/// the same bytes must not open, and go on writing, a file that may be in its final place by then.
-fn hand_over<T: Tree>(tree: &T, file: &FileRef, seq: Seq) -> Result<String, TreeError> {
-    let name = whole_name(&file.hash, seq);
-    let (from, to) = (Place::Temp(transfer_name(&file.hash)), Place::Temp(name.clone()));
-    match tree.rename(&from, &to) {
-        Err(TreeError::Exists) => {
-            tree.remove_private(&to)?;
-            tree.rename(&from, &to)?;
-        }
-        renamed => renamed?,
-    }
-    Ok(name)
-}
-
-/// Copies a complete file under the name under which it is handed on, which it returns.
-fn copy<T: Tree>(tree: &T, from: &T::File, file: &FileRef, seq: Seq) -> Result<String, TreeError> {
-    let name = whole_name(&file.hash, seq);
-    let place = Place::Temp(name.clone());
-    let to = match tree.create_temp(&name) {
-        Err(TreeError::Exists) => {
-            tree.remove_private(&place)?;
-            tree.create_temp(&name)?
-        }
-        created => created?,
-    };
-    let why = match tree.copy_range(from, &to, 0, file.size) {
-        Ok(copied) if copied == file.size => return Ok(name),
-        Ok(_) => TreeError::Io("the copy came out short".to_owned()),
-        Err(error) => error,
-    };
-    let _swept_later = tree.remove_private(&place);
-    Err(why)
 }

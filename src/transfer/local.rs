@@ -9,10 +9,10 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 
-use recsync_proto::message::{BLOCKS_MAX, block_size};
-use recsync_proto::{Hash, SharePath};
+use recsync_proto::message::{BLOCKS_MAX, FileRef, block_size};
+use recsync_proto::{Hash, Seq, SharePath};
 
-use super::transfer_name;
+use super::{transfer_name, whole_name};
 use crate::observe::blocks::{block_hash, block_range};
 use crate::observe::read_full;
 use crate::tree::{Kind, Place, Tree, TreeError};
@@ -176,4 +176,44 @@ impl<F: Send> Part<F> {
         self.wanting -= 1;
         Ok(true)
     }
+}
+
+/// Gives a complete file the name under which it is handed on, which it returns: a later fetch of
+/// the same bytes must not open, and go on writing, a file that may be in its final place by then.
+pub(super) fn hand_over<T: Tree>(tree: &T, file: &FileRef, seq: Seq) -> Result<String, TreeError> {
+    let name = whole_name(&file.hash, seq);
+    let (from, to) = (Place::Temp(transfer_name(&file.hash)), Place::Temp(name.clone()));
+    match tree.rename(&from, &to) {
+        Err(TreeError::Exists) => {
+            tree.remove_private(&to)?;
+            tree.rename(&from, &to)?;
+        }
+        renamed => renamed?,
+    }
+    Ok(name)
+}
+
+/// Copies a complete file under the name under which it is handed on, which it returns.
+pub(super) fn copy<T: Tree>(
+    tree: &T,
+    from: &T::File,
+    file: &FileRef,
+    seq: Seq,
+) -> Result<String, TreeError> {
+    let name = whole_name(&file.hash, seq);
+    let place = Place::Temp(name.clone());
+    let to = match tree.create_temp(&name) {
+        Err(TreeError::Exists) => {
+            tree.remove_private(&place)?;
+            tree.create_temp(&name)?
+        }
+        created => created?,
+    };
+    let why = match tree.copy_range(from, &to, 0, file.size) {
+        Ok(copied) if copied == file.size => return Ok(name),
+        Ok(_) => TreeError::Io("the copy came out short".to_owned()),
+        Err(error) => error,
+    };
+    let _swept_later = tree.remove_private(&place);
+    Err(why)
 }

@@ -10,9 +10,11 @@ mod local;
 mod serve;
 #[cfg(test)]
 mod tests;
+mod want;
 
-pub use fetch::{FetchError, FetchOutput, Fetcher, Want};
+pub use fetch::Fetcher;
 pub use serve::{Outlines, read_inline, serve};
+pub use want::{FetchError, FetchOutput, Want};
 
 use recsync_proto::{Hash, Seq};
 

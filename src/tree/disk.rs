@@ -16,6 +16,7 @@ use rustix::fs::{
     readlinkat, renameat_with, symlinkat, unlinkat, utimensat,
 };
 use rustix::io::{Errno, pread, pwrite, retry_on_intr};
+use rustix::thread::CapabilitySet;
 
 use super::beneath::{Beneath, kind_of, split};
 use super::marker::{self, Marker, PRIVATE, RootId};
@@ -95,6 +96,23 @@ impl Disk {
     /// Returns the id of this root, as its marker says.
     pub fn root_id(&self) -> RootId {
         self.marker.id
+    }
+
+    /// Tells why the kernel may not say here whether a file is being written, if that is so; the
+    /// gate that keeps half a recording from being shipped is weaker then.
+    pub fn weak_probe(&self) -> Option<&'static str> {
+        let owner = fstat(self.beneath.dir()).ok()?.st_uid;
+        let ours = owner == rustix::process::geteuid().as_raw();
+        let may = rustix::thread::capabilities(None)
+            .is_ok_and(|held| held.effective.contains(CapabilitySet::LEASE));
+        if ours || may {
+            return None;
+        }
+        Some(
+            "its files belong to another user and recsync has no CAP_LEASE, so the kernel does \
+             not tell who writes them: files are shipped some time after their last change \
+             instead; run recsync as their owner, or with AmbientCapabilities=CAP_LEASE",
+        )
     }
 
     /// Makes recsync's directories, durably. Never `.recsync` itself: where that is missing, the

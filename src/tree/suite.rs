@@ -1,7 +1,7 @@
 //! What every [`Tree`] must do, as cases that run on any of them: the real disk in `tests`, the
 //! simulated one in its own crate (feature `suite`). A case gets a tree of its own, empty.
 //!
-//! ```ignore
+//! ```text
 //! for case in suite::cases::<Disk>() {
 //!     println!("{}", case.name);
 //!     (case.run)(&fresh_tree());

@@ -7,7 +7,6 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use recsync_proto::{ShareName, SharePath};
 use rustix::fs::{CWD, FileType, IFlags, Mode, OFlags, mknodat, openat};
@@ -285,23 +284,34 @@ fn no_race_leads_out_of_the_root() {
     fs::create_dir(&outside).unwrap();
     fs::create_dir(bed.root().join("dir")).unwrap();
     symlink(&outside, bed.root().join("link")).unwrap();
-    let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let swapper = scope.spawn(|| {
-            while !done.load(Ordering::Relaxed) {
+            for _ in 0..20_000 {
                 bed.tree.exchange(&at("dir"), &at("link")).unwrap();
             }
         });
-        for number in 0..2000 {
+        for number in (0..).take_while(|_| !swapper.is_finished()) {
             let made = bed.tree.make_dir(&at(&format!("dir/{number}")), 0o755);
             assert!(matches!(made, Ok(()) | Err(TreeError::WrongKind)), "{made:?}");
             let looked = bed.tree.stat(&at(&format!("dir/{number}")));
             assert!(!matches!(looked, Err(TreeError::CrossDevice | TreeError::Io(_))));
         }
-        done.store(true, Ordering::Relaxed);
-        swapper.join().unwrap();
     });
     assert_eq!(fs::read_dir(outside).unwrap().count(), 0);
+}
+
+#[test]
+fn a_fifo_is_not_opened_even_without_waiting() {
+    use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
+    let bed = Bed::new();
+    bed.make_fifo(&path("fifo"));
+    let watch = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC).unwrap();
+    inotify::add_watch(&watch, bed.root().join("fifo"), WatchFlags::OPEN).unwrap();
+    assert_eq!(bed.tree.open(&at("fifo")).err(), Some(TreeError::WrongKind));
+    assert_eq!(bed.tree.open_for_metadata(&at("fifo")).err(), Some(TreeError::WrongKind));
+    let mut buffer = [std::mem::MaybeUninit::uninit(); 512];
+    let event = inotify::Reader::new(&watch, &mut buffer).next().map(|_| ());
+    assert_eq!(event, Err(rustix::io::Errno::AGAIN), "who waits for a reader goes on waiting");
 }
 
 #[test]

@@ -14,6 +14,9 @@ use super::VerifyError;
 use crate::index::IndexRead;
 use crate::tree::{Fingerprint, Kind, Place, Tree, TreeError};
 
+/// A page ends when it has about this many bytes, well below the longest frame.
+const PAGE_LEN_TARGET: usize = 1 << 20;
+
 /// What is known of a directory and all below it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Summary {
@@ -67,10 +70,15 @@ impl Digests {
     ) -> Result<Page, VerifyError> {
         let mut names = names(tree, dir).unwrap_or_default();
         names.retain(|name| name.as_slice() > after);
-        let more = names.len() > DIGESTS_MAX;
+        let mut more = names.len() > DIGESTS_MAX;
         names.truncate(DIGESTS_MAX);
         let mut entries = Vec::with_capacity(names.len());
+        let mut len = 0;
         for name in names {
+            if len > PAGE_LEN_TARGET {
+                more = true;
+                break;
+            }
             let Ok(path) = dir.join(&name) else { continue };
             let Some(kind) = look(tree, index, &path)? else { continue };
             let kind = match kind {
@@ -80,6 +88,10 @@ impl Digests {
                     dir_kind(mode, summary)
                 }
             };
+            len += 128 + name.len();
+            if let DigestKind::Symlink { target, .. } = &kind {
+                len += target.len();
+            }
             entries.push(DigestEntry { name, kind });
         }
         Ok(Page { entries, more })

@@ -1,0 +1,26 @@
+//! Two real nodes, and all that users, programs and accidents do to their files.
+#![expect(clippy::disallowed_methods, reason = "tests are the users: they work on the files")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "clippy.toml frees test functions only, not what they call"
+)]
+
+#[path = "nodes/apart.rs"]
+mod apart;
+#[path = "nodes/big.rs"]
+mod big;
+#[path = "nodes/files.rs"]
+mod files;
+#[path = "nodes/guards.rs"]
+mod guards;
+#[path = "nodes/names.rs"]
+mod names;
+#[path = "nodes/peers.rs"]
+mod peers;
+#[path = "nodes/service.rs"]
+mod service;
+#[path = "nodes/storms.rs"]
+mod storms;
+mod support;
+#[path = "nodes/writers.rs"]
+mod writers;
