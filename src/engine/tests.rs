@@ -6,4 +6,6 @@ mod harness;
 mod scenarios;
 
 mod conflict;
+mod guard;
+mod settle;
 mod trouble;
