@@ -8,4 +8,6 @@ mod scenarios;
 mod conflict;
 mod guard;
 mod settle;
+mod tables;
 mod trouble;
+mod version;
