@@ -73,6 +73,12 @@ pub(super) struct Running {
     saved: Option<(Saved, u64)>,
 }
 
+impl Running {
+    fn was_file(&self) -> bool {
+        self.before.as_ref().is_some_and(|before| matches!(before.content, Content::File { .. }))
+    }
+}
+
 /// What becomes of an installed content that lost: under which name it lives on (none if it does
 /// already), and that it leaves the record.
 #[derive(Debug, Default)]
@@ -222,19 +228,21 @@ impl Engine {
         path: &SharePath,
         entry: &Entry,
     ) -> Result<(), IndexError> {
-        let is_file = entry.installed.as_ref().is_some_and(|i| !i.content.is_dir());
+        let content = entry.installed.as_ref().map(|installed| &installed.content);
+        let is_file = matches!(content, Some(Content::File { .. }));
         if is_file && !self.may_remove(cx, path)? {
             return Ok(());
         }
         let running = self.running(path, entry, AppliedKind::Delete);
-        let trash = is_file.then(|| trash_place(&day(cx), path, self.next_op));
+        let is_dir = content.is_some_and(Content::is_dir);
+        let trash = (!is_dir).then(|| trash_place(&day(cx), path, self.next_op));
         self.start(cx, entry, Action::Remove, trash, running)
     }
 
     /// Asks the guard on what peers delete here.
     fn may_remove(&mut self, cx: &mut Cx<'_>, path: &SharePath) -> Result<bool, IndexError> {
         let (files, _) = cx.index.installed_files()?;
-        let verdict = self.remote_guard.judge(cx.now.mono, files);
+        let verdict = self.remote_guard.judge(cx.now.mono, path, files);
         if let Verdict::Trips { gone, of } = verdict {
             cx.event(Event::Guard(GuardEvent::DeletesHeld { gone, of }));
         }
@@ -544,6 +552,10 @@ impl Engine {
             cx.index.write(&Write::IntentDone(id))?;
         }
         let path = running.path.clone();
+        let done = matches!(outcome, Outcome::Done(_));
+        if !done && running.kind == AppliedKind::Delete && running.was_file() {
+            self.remote_guard.take_back();
+        }
         match outcome {
             Outcome::Done(done) => self.done(cx, running, done)?,
             Outcome::Changed => {

@@ -6,4 +6,8 @@ mod harness;
 mod scenarios;
 
 mod conflict;
+mod guard;
+mod settle;
+mod tables;
 mod trouble;
+mod version;

@@ -75,3 +75,46 @@ fn a_sweep_that_is_asked_for_during_another_is_made_after_it() {
     world.settle();
     assert_eq!(world.nodes[1].disk.objects.len(), 0, "all of them were let go");
 }
+
+#[test]
+fn one_file_in_use_that_the_peer_deleted_does_not_trip_the_guard() {
+    let mut world = with_calls(30);
+    world.limit_deletes(1, half());
+    world.open(1, "d/0.wav");
+    world.remove(0, "d/0.wav");
+    world.run_for(HOUR);
+    assert_eq!(world.nodes[1].engine.held(), [None, None]);
+    world.close(1, "d/0.wav");
+    world.settle();
+    world.check_quiet();
+    world.check_absent(1, "d/0.wav");
+}
+
+#[test]
+fn deletes_that_the_guard_holds_here_are_counted_once() {
+    let mut world = with_calls(40);
+    world.limit_deletes(0, half());
+    world.vanish(0, "d");
+    world.settle();
+    assert_eq!(world.nodes[0].engine.held(), [Some((40 - 20, 40)), None]);
+    world.scan(0);
+    world.run_for(HOUR);
+    assert_eq!(world.nodes[0].engine.held(), [Some((40 - 20, 40)), None]);
+}
+
+#[test]
+fn deletes_that_the_guard_holds_back_from_a_peer_are_counted_once() {
+    let mut world = with_calls(40);
+    world.limit_deletes(1, half());
+    world.remove(0, "d");
+    world.settle();
+    assert_eq!(world.nodes[1].engine.held(), [None, Some((40 - 20, 40))]);
+    for _ in 0..3 {
+        world.cut(0, 1);
+        world.settle();
+        world.link(0, 1);
+        world.settle();
+    }
+    assert_eq!(world.nodes[1].engine.held(), [None, Some((40 - 20, 40))]);
+    assert_eq!(world.nodes[1].disk.objects.len(), 1 + 40 - 20);
+}
