@@ -39,3 +39,14 @@ fn a_vanished_directory_that_the_guard_holds_is_looked_at_ever_more_rarely() {
     assert!(world.nodes[0].looks() <= 30 * 20, "{} looks", world.nodes[0].looks());
     assert_eq!(world.nodes[1].disk.objects.len(), 31 - 19, "the 20th waits, and all after it");
 }
+
+#[test]
+fn a_deep_directory_that_vanished_is_gone_at_once_level_by_level() {
+    let deep = ["d"; 15].join("/");
+    let mut world = World::pair();
+    world.write(0, &format!("{deep}/1.wav"), "call");
+    world.settle();
+    world.vanish(0, "d");
+    world.run_for(2 * SECOND);
+    assert_eq!(world.nodes[1].tree(), [""; 0]);
+}
