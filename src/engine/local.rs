@@ -112,11 +112,24 @@ impl Engine {
                 if let Some(rename) = rename {
                     self.renamed(cx, path, rename)?;
                 }
-                return Ok(());
+                return self.wake_parent(cx, path);
             }
             Look::Absent | Look::Found { .. } => self.absorb_look(cx, path, &look, dirt)?,
         }
+        if look == Look::Absent {
+            self.wake_parent(cx, path)?;
+        }
         self.rename_off(cx, rename)
+    }
+
+    /// A vanished directory waits for the looks at what it held, level by level: the last of
+    /// them ends its wait, which would else double with each level.
+    fn wake_parent(&mut self, cx: &Cx<'_>, path: &SharePath) -> Result<(), IndexError> {
+        let parent = path.parent();
+        if self.settle.contains(&parent) && !cx.index.has_installed_below(&parent)? {
+            self.settle.hasten(&parent, cx.now.mono);
+        }
+        Ok(())
     }
 
     /// The supposed old name is still there, or in doubt: the new name is a file of its own.

@@ -546,7 +546,10 @@ impl Lanes<'_> {
         moved: bool,
     ) -> Result<Option<crate::index::Installed>, IndexError> {
         let Some(installed) = &entry.installed else { return Ok(None) };
-        let allowed = !moved && (lane == Lane::Live || self.link.bulk.inline);
+        // At the first exchange the peer may have what a scan finds here, while the link is up
+        // too; what the watcher saw is new.
+        let is_new = || lane == Lane::Live && self.engine.recent.contains_key(&entry.seq);
+        let allowed = !moved && (self.link.bulk.inline || is_new());
         let small = matches!(installed.content, Content::File { size, .. } if size <= INLINE_LEN_MAX && size > 0);
         if !allowed || !small {
             return Ok(None);

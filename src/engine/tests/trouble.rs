@@ -118,3 +118,14 @@ fn deletes_that_the_guard_holds_back_from_a_peer_are_counted_once() {
     assert_eq!(world.nodes[1].engine.held(), [None, Some((40 - 20, 40))]);
     assert_eq!(world.nodes[1].disk.objects.len(), 1 + 40 - 20);
 }
+
+#[test]
+fn a_deep_directory_that_vanished_is_gone_at_once_level_by_level() {
+    let deep = ["d"; 15].join("/");
+    let mut world = World::pair();
+    world.write(0, &format!("{deep}/1.wav"), "call");
+    world.settle();
+    world.vanish(0, "d");
+    world.run_for(2 * SECOND);
+    assert_eq!(world.nodes[1].tree(), [""; 0]);
+}
