@@ -393,7 +393,8 @@ impl Engine {
             self.start_sweep();
             return Ok(());
         }
-        let Some(peer) = self.source_for(entry.via.as_ref()) else { return Ok(()) };
+        let failures = self.retries.get(path).map_or(0, |retry| retry.failures);
+        let Some(peer) = self.source_for(entry.via.as_ref(), failures) else { return Ok(()) };
         self.fetching.insert(path.clone(), file.hash);
         let lane = if fresh && file.size <= 32 * INLINE_LEN_MAX { Lane::Live } else { Lane::Bulk };
         let basis = entry.installed.as_ref().filter(|i| i.content.size() > 0);
