@@ -232,7 +232,6 @@ impl Engine {
             link.confirmed = true;
             return Ok(());
         }
-        let again = peer.link.as_ref().is_some_and(|link| link.opened);
         let mut reset = true;
         match peer.cursor.seen {
             Some((epoch, seen)) if epoch == open.epoch && open.head < seen => {
@@ -266,12 +265,9 @@ impl Engine {
             Bulk { next: acked.next(), until: head, told: false, inline: acked > Seq::ZERO };
         link.live_next = head.next();
         peer.link = Some(link);
-        if open.ask {
-            if again {
-                self.open(cx, name, true);
-            }
-            self.open(cx, name, false);
-        }
+        // An answer that comes first means that the peer's own question came before this share
+        // was running: it still waits.
+        self.open(cx, name, false);
         self.forget_owed(name);
         self.start_sweep();
         Ok(())
