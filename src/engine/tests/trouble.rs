@@ -42,10 +42,11 @@ fn a_vanished_directory_that_the_guard_holds_is_looked_at_ever_more_rarely() {
 
 #[test]
 fn many_clashes_of_kinds_are_settled_once_all_is_told() {
-    for seed in 0..5 {
+    // More than may be under way unanswered.
+    for seed in 0..2 {
         let mut world = World::pair();
         world.cut(0, 1);
-        for name in 0..200 {
+        for name in 0..600 {
             world.write(0, &format!("{name}"), "a file");
             world.write(1, &format!("{name}/1"), "in a directory");
         }
@@ -54,7 +55,7 @@ fn many_clashes_of_kinds_are_settled_once_all_is_told() {
         world.link(0, 1);
         world.settle();
         world.check_quiet();
-        assert_eq!(world.nodes[1].conflicts(), 200);
+        assert_eq!(world.nodes[1].conflicts(), 600);
     }
 }
 
