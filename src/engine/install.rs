@@ -187,15 +187,20 @@ impl Engine {
                     if self.locked.contains(&above) {
                         let blocked = Blocked::Path(path.clone(), bytes);
                         self.blocked.entry(above).or_default().push(blocked);
+                    } else {
+                        // Above is a clash that waits to hear more.
+                        self.settle_owed(path, AckState::Held);
                     }
                     return Ok(());
                 }
                 self.put(cx, path, &entry, winner, bytes, Kept::default())
             }
             (Step::Replace { keep }, Some(winner)) => {
-                // A clash of kinds may dissolve once the peer has told everything.
+                // A clash of kinds may dissolve once the peer has told everything; it tells on only
+                // as what it told is answered.
                 let clash = winner.content.is_dir() && keep;
                 if clash && !self.heard_all() {
+                    self.settle_owed(path, AckState::Held);
                     return Ok(());
                 }
                 let loser = entry.installed.as_ref().filter(|_| keep);

@@ -265,6 +265,8 @@ impl Engine {
             Bulk { next: acked.next(), until: head, told: false, inline: acked > Seq::ZERO };
         link.live_next = head.next();
         peer.link = Some(link);
+        // An answer that comes first means that the peer's own question came before this share
+        // was running: it still waits.
         self.open(cx, name, false);
         self.forget_owed(name);
         self.start_sweep();
