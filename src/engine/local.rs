@@ -214,7 +214,7 @@ impl Engine {
                     entry.installed = None;
                     cx.put(path, entry)?;
                     return self.reconsider(cx, path);
-                } else if matches!(was, Some(Content::File { .. })) && !self.may_vanish(cx)? {
+                } else if matches!(was, Some(Content::File { .. })) && !self.may_vanish(cx, path)? {
                     return Ok(());
                 }
                 self.deleted(cx, path, dirt)?;
@@ -255,9 +255,9 @@ impl Engine {
         self.locked.range::<SharePath, _>(after).next().is_some_and(|next| next.is_below(path))
     }
 
-    fn may_vanish(&mut self, cx: &mut Cx<'_>) -> Result<bool, IndexError> {
+    fn may_vanish(&mut self, cx: &mut Cx<'_>, path: &SharePath) -> Result<bool, IndexError> {
         let (files, _) = cx.index.installed_files()?;
-        match self.local_guard.judge(cx.now.mono, files) {
+        match self.local_guard.judge(cx.now.mono, path, files) {
             Verdict::Pass => Ok(true),
             Verdict::Held => Ok(false),
             Verdict::Trips { gone, of } => {

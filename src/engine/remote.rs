@@ -322,7 +322,7 @@ impl Engine {
                 self.reconsider_parent(cx, path)?;
             }
         }
-        self.owe(path, Owed { peer: name.clone(), seq });
+        self.owe(path, Owed { peer: name.clone(), seq, held: false });
         Ok(())
     }
 
@@ -344,7 +344,8 @@ impl Engine {
         let flown = link.land(ack.seq);
         link.acked = true;
         let held = ack.state == AckState::Held;
-        if ack.seq > peer.cursor.acked {
+        // A held one is remembered below the cursor too, until it is durable.
+        if ack.seq > peer.cursor.acked || cx.index.is_held(name, ack.seq)? {
             cx.index.write(&Write::Acked { peer: name.clone(), seq: ack.seq, held })?;
         }
         if !held && let Some(path) = flown.or(cx.index.at(ack.seq)?) {

@@ -76,8 +76,8 @@ pub struct Oracle {
     /// Every content that a file held when its last writer closed it.
     closed: BTreeSet<Digest>,
     instances: BTreeMap<(Vec<u8>, Digest), Instance>,
-    /// Contents that recsync has put somewhere.
-    shipped: BTreeSet<Digest>,
+    /// What recsync has put at which path.
+    shipped: BTreeSet<(Vec<u8>, Digest)>,
     /// What recsync has put there and not yet noted as installed, by node and path: an operation
     /// under way may still be undone, so a user's deed on it is no evidence.
     unsettled: BTreeMap<(String, Vec<u8>), (Digest, Hash)>,
@@ -140,7 +140,7 @@ impl Oracle {
     pub fn placed(&mut self, node: &str, path: &[u8], bytes: &[u8]) {
         let digest = digest(bytes);
         if self.closed.contains(&digest) {
-            self.shipped.insert(digest);
+            self.shipped.insert((path.to_vec(), digest));
             self.unsettled.insert((node.to_owned(), path.to_vec()), (digest, hash_of(bytes)));
         } else {
             let shown = shown(path);
@@ -179,7 +179,9 @@ impl Oracle {
     }
 
     /// Judges the trees when everything has come to rest.
-    pub fn judge(&mut self, nodes: &[(String, Picture)]) {
+    ///
+    /// `forgets` tells that an index was lost: what was deleted meanwhile comes back then.
+    pub fn judge(&mut self, nodes: &[(String, Picture)], forgets: bool) {
         self.compare(nodes);
         let Some((_, tree)) = nodes.first() else { return };
         let mut kept = BTreeSet::new();
@@ -201,13 +203,15 @@ impl Oracle {
                 continue;
             }
             if !instance.destroyed_at.is_empty() {
-                if here && instance.puts == 1 && !instance.revived {
+                if here && instance.puts == 1 && !instance.revived && !forgets {
                     wrongs.push(format!(
                         "resurrected: {} {digest:?} was removed by a user who saw it",
                         shown(path)
                     ));
                 }
-            } else if !kept.contains(digest) && (!instance.cut || self.shipped.contains(digest)) {
+            } else if !kept.contains(digest)
+                && (!instance.cut || self.shipped.contains(&(path.clone(), *digest)))
+            {
                 wrongs.push(format!("lost: {digest:?}, written at {}, is nowhere", shown(path)));
             }
         }

@@ -607,7 +607,7 @@ impl World {
 
     fn judge(&mut self) {
         let pictures = self.pictures();
-        lock(&self.chronicle).oracle.judge(&pictures);
+        lock(&self.chronicle).oracle.judge(&pictures, self.history.forgets());
         for (index, (_, picture)) in pictures.iter().enumerate() {
             self.check_index(index, picture);
         }
