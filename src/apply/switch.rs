@@ -328,6 +328,8 @@ fn dress<T: Tree>(
     if !is_same_object(expect, &before) {
         return Err(Undone::Changed);
     }
+    // Setting what is set already would only hide a write.
+    let mtime_ns = mtime_ns.filter(|&mtime_ns| mtime_ns != before.mtime_ns);
     if let Some(mtime_ns) = mtime_ns {
         tree.set_mtime(&object, mtime_ns).map_err(refused)?;
     }

@@ -133,6 +133,7 @@ impl Engine {
         bytes: Option<Source>,
     ) -> Result<(), IndexError> {
         let Some(mut entry) = cx.index.entry(path)? else {
+            self.forgive(path);
             self.settle_owed(path, AckState::Durable);
             return Ok(());
         };
@@ -695,7 +696,7 @@ impl Engine {
         let seen = there.installed.as_ref().map(|installed| &installed.content);
         version::write(&mut there.record, seen, value);
         if !matches!(content, Content::Symlink { .. }) {
-            there.record.mode = Some(recsync_proto::Register { value: kept.mode, stamp });
+            version::set(&mut there.record.mode, kept.mode, &stamp);
         }
         (there.seq, there.via, there.changed_ns) = (seq, None, cx.now.wall_ns);
         there.installed = Some(kept);

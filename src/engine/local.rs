@@ -322,7 +322,7 @@ impl Engine {
         version::write(&mut entry.record, seen, value);
         let known_mode = entry.record.mode.as_ref().map(|mode| mode.value);
         if !matches!(content, Content::Symlink { .. }) && known_mode != Some(fingerprint.mode) {
-            entry.record.mode = Some(Register { value: fingerprint.mode, stamp });
+            version::set(&mut entry.record.mode, fingerprint.mode, &stamp);
         }
         entry.installed = Some(installed(content, fingerprint));
         self.log(cx, path, entry, seq, dirt, Some(fingerprint.ctime_ns))?;
@@ -358,13 +358,13 @@ impl Engine {
         if let Some(mode) = mode.filter(|&mode| {
             entry.record.mode.as_ref().is_none_or(|register| register.value != mode)
         }) {
-            entry.record.mode = Some(Register { value: mode, stamp: stamp.clone() });
+            version::set(&mut entry.record.mode, mode, &stamp);
             news = true;
         }
         if let Some(mtime_ns) = mtime_ns {
             let of_it = entry.record.values.iter_mut().filter(|value| value.content == content);
             for value in of_it.filter(|value| value.mtime_ns.value != mtime_ns) {
-                value.mtime_ns = Register { value: mtime_ns, stamp: stamp.clone() };
+                version::overwrite(&mut value.mtime_ns, mtime_ns, &stamp);
                 news = true;
             }
         }

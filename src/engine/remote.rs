@@ -232,7 +232,6 @@ impl Engine {
             link.confirmed = true;
             return Ok(());
         }
-        let again = peer.link.as_ref().is_some_and(|link| link.opened);
         let mut reset = true;
         match peer.cursor.seen {
             Some((epoch, seen)) if epoch == open.epoch && open.head < seen => {
@@ -266,11 +265,6 @@ impl Engine {
             Bulk { next: acked.next(), until: head, told: false, inline: acked > Seq::ZERO };
         link.live_next = head.next();
         peer.link = Some(link);
-        if open.ask && again {
-            self.open(cx, name, true);
-        }
-        // Also to a mere answer: whatever this side asked has not come in yet, so the peer's own
-        // question was lost on a share that was not running here, and it waits for this.
         self.open(cx, name, false);
         self.forget_owed(name);
         self.start_sweep();

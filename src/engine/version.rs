@@ -9,7 +9,7 @@
 //! the content that its author could see.
 //! **May not:** touch disk, network, clock, randomness or logs.
 
-use recsync_proto::{Content, Dot, Record, Register, Value};
+use recsync_proto::{Content, Dot, Record, Register, Stamp, Value};
 
 /// Returns the join of two records: every value that neither side knows to be superseded.
 pub fn merge(one: &Record, other: &Record) -> Record {
@@ -90,11 +90,18 @@ pub fn winner(record: &Record, live_below: bool) -> Option<Winner> {
         Some(value) if value.content.is_dir() || !live_below => Some(Winner {
             content: value.content.clone(),
             mtime_ns: Some(latest_mtime(record, &value.content)),
-            mode,
+            mode: if value.content.is_dir() { mode.map(of_dir) } else { mode },
         }),
-        _ if live_below => Some(Winner { content: Content::Dir, mtime_ns: None, mode: None }),
+        _ if live_below => {
+            Some(Winner { content: Content::Dir, mtime_ns: None, mode: mode.map(of_dir) })
+        }
         _ => None,
     }
+}
+
+/// The bits were perhaps meant for a file that had the name: who may read may enter then.
+fn of_dir(mode: u32) -> u32 {
+    if mode & 0o111 == 0 { mode | (mode & 0o444) >> 2 } else { mode }
 }
 
 /// Returns the mtime last set on any value with this content.
@@ -111,6 +118,20 @@ fn latest_mtime(record: &Record, content: &Content) -> i64 {
 /// True if the record still holds this content as one of its values.
 pub fn holds(record: &Record, content: &Content) -> bool {
     record.values.iter().any(|value| value.content == *content)
+}
+
+/// Writes a register here: later than what it replaces, even if that came from a clock far ahead.
+pub fn overwrite<T>(register: &mut Register<T>, value: T, stamp: &Stamp) {
+    let hlc = stamp.hlc.max(register.stamp.hlc.saturating_add(1));
+    *register = Register { value, stamp: Stamp { hlc, node: stamp.node.clone() } };
+}
+
+/// Writes a register here that may not have been written before.
+pub fn set<T>(register: &mut Option<Register<T>>, value: T, stamp: &Stamp) {
+    match register {
+        Some(register) => overwrite(register, value, stamp),
+        None => *register = Some(Register { value, stamp: stamp.clone() }),
+    }
 }
 
 /// Returns the value that names a losing content's conflict copy: the same on all nodes.

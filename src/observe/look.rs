@@ -44,7 +44,10 @@ pub fn look<T: Tree>(
         Ok(found) => found,
         Err(error) => return not_there(tree, path, error),
     };
-    if installed.is_some_and(|installed| installed.fingerprint == found) {
+    // Whoever closed a file within the tick of the last change, and put its mtime back, left the
+    // same stat: after such an event only the bytes tell.
+    let closed = hint == Hint::Written && found.kind == Kind::File;
+    if !closed && installed.is_some_and(|installed| installed.fingerprint == found) {
         return Look::Unchanged;
     }
     let looked = match found.kind {
@@ -135,7 +138,12 @@ fn look_at_file<T: Tree>(
     }
     // Before its version can reach a peer's index: after a power cut a file without its bytes
     // would look like a newer version and destroy the good copy there.
-    tree.sync_data(&file)?;
+    tree.sync(&file)?;
+    let Place::Share(path) = place else { return Ok(Look::Unstable) };
+    tree.sync_dir(&Place::Share(SharePath::root()))?;
+    for dir in path.ancestors() {
+        tree.sync_dir(&Place::Share(dir))?;
+    }
     let hash = match hash(tree, &file, before.size) {
         Ok(hash) => hash,
         Err(ReadError::Short) => return Ok(Look::Unstable),

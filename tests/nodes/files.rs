@@ -406,7 +406,8 @@ fn what_a_peer_overwrites_or_deletes_is_in_the_trash() {
     pair.wait_until_consistent();
     let mut lost: Vec<_> = before.hashes().collect();
     let mut trash: Vec<_> = pair.b.trash().hashes().collect();
-    (lost.sort_unstable(), trash.sort_unstable());
+    lost.sort_unstable();
+    trash.sort_unstable();
     assert_eq!(trash, lost);
     assert!(pair.a.trash().hashes().next().is_none(), "whoever deletes keeps nothing");
 }

@@ -41,17 +41,6 @@ fn a_vanished_directory_that_the_guard_holds_is_looked_at_ever_more_rarely() {
 }
 
 #[test]
-fn a_deep_directory_that_vanished_is_gone_at_once_level_by_level() {
-    let deep = ["d"; 15].join("/");
-    let mut world = World::pair();
-    world.write(0, &format!("{deep}/1.wav"), "call");
-    world.settle();
-    world.vanish(0, "d");
-    world.run_for(2 * SECOND);
-    assert_eq!(world.nodes[1].tree(), [""; 0]);
-}
-
-#[test]
 fn many_clashes_of_kinds_are_settled_once_all_is_told() {
     for seed in 0..5 {
         let mut world = World::pair();
@@ -158,4 +147,15 @@ fn deletes_under_way_are_not_counted_among_the_files_that_stay() {
         assert_eq!(world.nodes[1].engine.held(), [None, Some((30, 60))]);
         assert_eq!(world.nodes[1].disk.objects.len(), 1 + 30);
     }
+}
+
+#[test]
+fn a_deep_directory_that_vanished_is_gone_at_once_level_by_level() {
+    let deep = ["d"; 15].join("/");
+    let mut world = World::pair();
+    world.write(0, &format!("{deep}/1.wav"), "call");
+    world.settle();
+    world.vanish(0, "d");
+    world.run_for(2 * SECOND);
+    assert_eq!(world.nodes[1].tree(), [""; 0]);
 }
