@@ -299,7 +299,7 @@ impl Node {
                     let reloaded = tokio::task::spawn_blocking(move || node.reload_config()).await;
                     match reloaded {
                         Ok(Ok(reloaded)) => tracing::info!(changes = ?reloaded.changes, "the config was read again"),
-                        Ok(Err(error)) => tracing::error!("{error}; the old config stays"),
+                        Ok(Err(error)) => tracing::error!("{error}"),
                         Err(error) => tracing::error!(%error, "reading the config failed"),
                     }
                 }

@@ -79,6 +79,13 @@ impl Running {
     }
 }
 
+impl Running {
+    fn removes_file(&self) -> bool {
+        let was = self.before.as_ref().map(|before| &before.content);
+        self.kind == AppliedKind::Delete && matches!(was, Some(Content::File { .. }))
+    }
+}
+
 /// What becomes of an installed content that lost: under which name it lives on (none if it does
 /// already), and that it leaves the record.
 #[derive(Debug, Default)]
@@ -248,6 +255,9 @@ impl Engine {
     /// Asks the guard on what peers delete here.
     fn may_remove(&mut self, cx: &mut Cx<'_>, path: &SharePath) -> Result<bool, IndexError> {
         let (files, _) = cx.index.installed_files()?;
+        // Those on their way out have passed, and would count as staying too.
+        let going = self.ops.values().filter(|op| op.removes_file()).count() as u64;
+        let files = files.saturating_sub(going);
         let verdict = self.remote_guard.judge(cx.now.mono, path, files);
         if let Verdict::Trips { gone, of } = verdict {
             cx.event(Event::Guard(GuardEvent::DeletesHeld { gone, of }));

@@ -656,6 +656,14 @@ impl World {
         }
     }
 
+    /// As [`World::link`], but the first one's share runs before the other one's: what it says at
+    /// once is heard by nobody.
+    pub(super) fn link_early(&mut self, one: usize, other: usize) {
+        self.link(one, other);
+        self.turn(one);
+        self.wires.retain(|(from, to, _), _| (*from, *to) != (one, other));
+    }
+
     pub(super) fn cut(&mut self, one: usize, other: usize) {
         for (from, to) in [(one, other), (other, one)] {
             if !self.up.remove(&(from, to)) {

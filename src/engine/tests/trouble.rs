@@ -120,6 +120,36 @@ fn deletes_that_the_guard_holds_back_from_a_peer_are_counted_once() {
 }
 
 #[test]
+fn a_share_that_starts_after_its_peer_s_hears_of_everything() {
+    for (early, late) in [(0, 1), (1, 0)] {
+        let mut world = with_calls(3);
+        world.cut(0, 1);
+        world.write(0, "from-0", "0");
+        world.write(1, "from-1", "1");
+        world.settle();
+        world.link_early(early, late);
+        world.settle();
+        world.check_quiet();
+        world.check_file(1, "from-0", "0");
+        world.check_file(0, "from-1", "1");
+    }
+}
+
+#[test]
+fn deletes_under_way_are_not_counted_among_the_files_that_stay() {
+    for seed in 0..5 {
+        let mut world = with_calls(60);
+        world.limit_deletes(0, MaxDelete { percent: Some(100), count: None });
+        world.limit_deletes(1, half());
+        world.remove(0, "d");
+        world.dice = Some(Dice(seed));
+        world.settle();
+        assert_eq!(world.nodes[1].engine.held(), [None, Some((30, 60))]);
+        assert_eq!(world.nodes[1].disk.objects.len(), 1 + 30);
+    }
+}
+
+#[test]
 fn a_deep_directory_that_vanished_is_gone_at_once_level_by_level() {
     let deep = ["d"; 15].join("/");
     let mut world = World::pair();
