@@ -1,5 +1,4 @@
 //! The simulated disk does what the real one does: the same suite.
-#![expect(clippy::unwrap_used, reason = "a test")]
 
 use std::sync::{Arc, Mutex};
 
