@@ -10,6 +10,7 @@ pub mod config;
 pub mod daemon;
 pub mod engine;
 pub mod index;
+pub mod load;
 pub mod net;
 pub mod observe;
 pub mod serve;

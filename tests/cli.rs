@@ -116,6 +116,7 @@ fn help_lists_the_commands() {
       confirm   Lists what a guard holds back (mass delete, replaced disk), lets it go or undoes it
       rescan    Has the daemon scan a share, or all of them, from top to bottom now
       reload    Has the daemon read its config again, and prints what changed
+      demo      Shows two real daemons at work: calls are recorded on both sides, then both are compared
       help      Print this message or the help of the given subcommand(s)
 
     Options:

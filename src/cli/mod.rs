@@ -7,6 +7,7 @@
 
 mod check;
 mod confirm;
+mod demo;
 mod health;
 mod identity;
 mod init;
@@ -121,6 +122,7 @@ enum Command {
     Confirm(confirm::Args),
     Rescan(rescan::Args),
     Reload(reload::Args),
+    Demo(demo::Args),
 }
 
 fn dispatch(global: &Global, command: Command) -> anyhow::Result<Exit> {
@@ -140,6 +142,7 @@ fn dispatch(global: &Global, command: Command) -> anyhow::Result<Exit> {
         Command::Confirm(args) => confirm::run(&global.control()?, args),
         Command::Rescan(args) => rescan::run(&global.control()?, args),
         Command::Reload(args) => reload::run(&global.control()?, args),
+        Command::Demo(args) => demo::run(&args),
     }
 }
 

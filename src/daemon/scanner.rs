@@ -11,7 +11,7 @@ use super::board::ShareBoard;
 use super::share::{Common, ToShare};
 use super::site::Site;
 use crate::apply;
-use crate::engine::{Input, Noticed};
+use crate::engine::{Event, Input, Noticed};
 use crate::observe::{self, ScanItem, ScanReport};
 use crate::telemetry::events::Problem;
 use crate::telemetry::metrics;
@@ -138,6 +138,11 @@ impl Worker {
         for unreadable in &report.unreadable_named {
             let why = unreadable.why.to_string();
             self.problem("unreadable", Some(unreadable.path.clone()), why);
+        }
+        for path in &report.special_named {
+            let why = "not a file, directory or symbolic link".to_owned();
+            let skipped = Event::Skipped { path: path.clone(), why };
+            self.common.events.record(self.common.clock.now(), &self.site.name, &skipped);
         }
         for dir in &report.unsyncable_in {
             let why = "it holds a name that is too long to be synced".to_owned();

@@ -225,6 +225,10 @@ impl Node {
             Stage::Starting | Stage::Scanning => ShareState::Scanning,
             Stage::Watching => ShareState::Watching,
         };
+        let mut skipped = self.common.events.skipped(&host.name);
+        // A scan names only the first few that it found.
+        skipped.count =
+            skipped.count.max(usize::try_from(state.scan.special).unwrap_or(usize::MAX));
         let pending = state
             .running
             .as_ref()
@@ -241,7 +245,7 @@ impl Node {
             pending_files: pending.unwrap_or(0),
             quarantined_files: state.load.failing as u64,
             conflicts: metrics.conflicts.with(label).get(),
-            skipped: self.common.events.skipped(&host.name),
+            skipped,
             notes: state.unwatched_why.into_iter().chain(weak.map(str::to_owned)).collect(),
         }
     }

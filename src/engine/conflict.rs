@@ -16,6 +16,15 @@ pub enum Digits {
     Sixteen,
 }
 
+impl Digits {
+    fn len(self) -> usize {
+        match self {
+            Digits::Eight => 8,
+            Digits::Sixteen => 16,
+        }
+    }
+}
+
 /// Returns `stem.conflict-NODE-YYYYMMDDTHHMMSSZ-VERSION.ext` beside `path`: NODE wrote the losing
 /// version, the time is its mtime in UTC, VERSION is the beginning of BLAKE3 over its dot. A stem
 /// too long for a component loses its end; a copy of a copy is named from the first stem.
@@ -30,8 +39,10 @@ pub fn kept_path(path: &SharePath, node: &NodeName, wall_ns: i64, dot: Dot) -> S
 }
 
 fn name(path: &SharePath, node: &NodeName, wall_ns: i64, version: &str) -> SharePath {
-    let (stem, extension) = split_extension(path.name());
-    let stem = first_stem(stem);
+    let (stem, extension) = match split_copy(path.name()) {
+        Some(split) => split,
+        None => split_extension(path.name()),
+    };
     let suffix = format!(".conflict-{node}-{}-{version}", utc(wall_ns));
     // An extension that leaves no room is cut too: never seen, but a component must stay legal.
     let extension = &extension[..extension.len().min(COMPONENT_LEN_MAX - suffix.len() - 1)];
@@ -52,11 +63,7 @@ pub fn version(dot: Dot, digits: Digits) -> String {
     bytes[..8].copy_from_slice(&dot.epoch.0.to_le_bytes());
     bytes[8..].copy_from_slice(&dot.seq.0.to_le_bytes());
     let hex = recsync_proto::record::hash_of(&bytes).to_string();
-    let len = match digits {
-        Digits::Eight => 8,
-        Digits::Sixteen => 16,
-    };
-    hex[..len].to_owned()
+    hex[..digits.len()].to_owned()
 }
 
 /// The extension is what follows the last dot, none for `.hidden`.
@@ -67,13 +74,36 @@ fn split_extension(name: &[u8]) -> (&[u8], &[u8]) {
     }
 }
 
-/// Cuts an earlier `.conflict-…` off a stem.
-fn first_stem(stem: &[u8]) -> &[u8] {
+/// Splits the name of a conflict copy into the stem and the extension of the name it was made
+/// from; none if the name is no conflict copy's.
+fn split_copy(name: &[u8]) -> Option<(&[u8], &[u8])> {
     const MARK: &[u8] = b".conflict-";
-    match stem.windows(MARK.len()).position(|window| window == MARK) {
-        Some(at) if at > 0 => &stem[..at],
-        _ => stem,
+    let at = name.windows(MARK.len()).rposition(|window| window == MARK).filter(|&at| at > 0)?;
+    let rest = &name[at + MARK.len()..];
+    // NODE may hold `-` and `.`: what follows it tells where it ends.
+    let (node, len) =
+        (1..rest.len()).find_map(|end| Some((&rest[..end], version_len(&rest[end..])?)))?;
+    let extension = &rest[node.len() + len..];
+    let is_node = str::from_utf8(node).is_ok_and(|node| NodeName::new(node).is_ok());
+    let is_extension = extension.is_empty() || extension[0] == b'.';
+    (is_node && is_extension).then_some((&name[..at], extension))
+}
+
+/// Returns the length of a leading `-YYYYMMDDTHHMMSSZ-VERSION`, if that is what bytes begin with.
+fn version_len(bytes: &[u8]) -> Option<usize> {
+    const TIME: &[u8] = b"-00000000T000000Z-";
+    let matches = |(pattern, byte): (&u8, &u8)| match pattern {
+        b'0' => byte.is_ascii_digit(),
+        other => other == byte,
+    };
+    if bytes.len() < TIME.len() || !TIME.iter().zip(bytes).all(matches) {
+        return None;
     }
+    let digits = bytes[TIME.len()..].iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
+    [Digits::Eight, Digits::Sixteen]
+        .iter()
+        .any(|known| known.len() == digits)
+        .then_some(TIME.len() + digits)
 }
 
 /// Shortens to at most `room` bytes, not within a UTF-8 character.

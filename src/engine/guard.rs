@@ -4,14 +4,19 @@
 //! until the operator decides.
 //! **May not:** read a clock; `now` is an argument.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
 use std::time::Duration;
+
+use recsync_proto::SharePath;
+use recsync_proto::record::hash_of;
 
 /// Deletes within this time count together (contract, `max_delete`).
 pub const WINDOW: Duration = Duration::from_secs(600);
 /// Fewer deletes than this never wait (contract, `max_delete`).
 pub const NEVER_BELOW: u64 = 20;
+/// Held deletes that are known apart: a few megabytes.
+const HELD_MAX: usize = 100_000;
 
 /// How many files of a share may vanish at once: whichever bound is smaller. At least one is set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,12 +64,15 @@ pub struct DeleteGuard {
     /// When each delete of the window passed, in whole seconds with a count.
     passed: VecDeque<(Duration, u64)>,
     state: State,
+    /// The beginnings of hashes of the paths whose deletes wait: each is judged again whenever
+    /// somebody looks at it, and counts once.
+    held: BTreeSet<u64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Watching,
-    Tripped { held: u64, of: u64 },
+    Tripped { of: u64 },
     Released,
 }
 
@@ -87,15 +95,20 @@ pub enum Verdict {
 impl DeleteGuard {
     /// Returns a guard with this limit.
     pub fn new(limit: MaxDelete) -> Self {
-        DeleteGuard { limit, passed: VecDeque::new(), state: State::Watching }
+        DeleteGuard {
+            limit,
+            passed: VecDeque::new(),
+            state: State::Watching,
+            held: BTreeSet::new(),
+        }
     }
 
     /// Judges one file's delete, when `files` are installed including it.
-    pub fn judge(&mut self, now: Duration, files: u64) -> Verdict {
-        match &mut self.state {
+    pub fn judge(&mut self, now: Duration, path: &SharePath, files: u64) -> Verdict {
+        match self.state {
             State::Released => return Verdict::Pass,
-            State::Tripped { held, .. } => {
-                *held += 1;
+            State::Tripped { .. } => {
+                self.hold(path);
                 return Verdict::Held;
             }
             State::Watching => {}
@@ -107,7 +120,8 @@ impl DeleteGuard {
         let gone = before + 1;
         let of = files + before;
         if gone >= NEVER_BELOW && gone > self.limit.limit(of) {
-            self.state = State::Tripped { held: 1, of };
+            self.state = State::Tripped { of };
+            self.hold(path);
             return Verdict::Trips { gone, of };
         }
         // Whole seconds bound the queue to the window's length.
@@ -119,10 +133,28 @@ impl DeleteGuard {
         Verdict::Pass
     }
 
-    /// Returns how many deletes wait and of how many files, if the guard has tripped.
+    fn hold(&mut self, path: &SharePath) {
+        if self.held.len() < HELD_MAX {
+            let [a, b, c, d, e, f, g, h, ..] = hash_of(path.as_bytes()).0;
+            self.held.insert(u64::from_le_bytes([a, b, c, d, e, f, g, h]));
+        }
+    }
+
+    /// Counts out one delete that passed and then could not be made: it is judged again.
+    pub fn take_back(&mut self) {
+        if let Some((_, count)) = self.passed.back_mut() {
+            *count -= 1;
+            if *count == 0 {
+                self.passed.pop_back();
+            }
+        }
+    }
+
+    /// Returns how many deletes wait (counted up to 100,000) and of how many files, if the guard
+    /// has tripped.
     pub fn held(&self) -> Option<(u64, u64)> {
         match self.state {
-            State::Tripped { held, of } => Some((held, of)),
+            State::Tripped { of } => Some((self.held.len() as u64, of)),
             State::Watching | State::Released => None,
         }
     }
@@ -130,12 +162,14 @@ impl DeleteGuard {
     /// Lets everything go until [`DeleteGuard::watch_again`].
     pub fn release(&mut self) {
         self.state = State::Released;
+        self.held.clear();
     }
 
     /// Counts from nothing again.
     pub fn watch_again(&mut self) {
         self.state = State::Watching;
         self.passed.clear();
+        self.held.clear();
     }
 
     /// Ends a release: counts from nothing again. Does nothing otherwise.

@@ -29,6 +29,8 @@ const WRITER_WAIT: Duration = Duration::from_secs(2);
 pub(super) struct Owed {
     pub(super) peer: NodeName,
     pub(super) seq: Seq,
+    /// The peer has been told that it is held.
+    pub(super) held: bool,
 }
 
 /// Acknowledgements that wait for a path: bounded by the peers' windows.
@@ -69,6 +71,12 @@ pub(super) struct Running {
     intent: bool,
     kind: AppliedKind,
     saved: Option<(Saved, u64)>,
+}
+
+impl Running {
+    fn was_file(&self) -> bool {
+        self.before.as_ref().is_some_and(|before| matches!(before.content, Content::File { .. }))
+    }
 }
 
 /// What becomes of an installed content that lost: under which name it lives on (none if it does
@@ -144,7 +152,7 @@ impl Engine {
             return Ok(());
         }
         if self.ops.len() >= OPS_MAX && bytes.is_none() {
-            self.sweep_again = true;
+            self.start_sweep();
             return Ok(());
         }
         self.take(cx, path, entry, winner, step, bytes)
@@ -220,19 +228,21 @@ impl Engine {
         path: &SharePath,
         entry: &Entry,
     ) -> Result<(), IndexError> {
-        let is_file = entry.installed.as_ref().is_some_and(|i| !i.content.is_dir());
+        let content = entry.installed.as_ref().map(|installed| &installed.content);
+        let is_file = matches!(content, Some(Content::File { .. }));
         if is_file && !self.may_remove(cx, path)? {
             return Ok(());
         }
         let running = self.running(path, entry, AppliedKind::Delete);
-        let trash = is_file.then(|| trash_place(&day(cx), path, self.next_op));
+        let is_dir = content.is_some_and(Content::is_dir);
+        let trash = (!is_dir).then(|| trash_place(&day(cx), path, self.next_op));
         self.start(cx, entry, Action::Remove, trash, running)
     }
 
     /// Asks the guard on what peers delete here.
     fn may_remove(&mut self, cx: &mut Cx<'_>, path: &SharePath) -> Result<bool, IndexError> {
         let (files, _) = cx.index.installed_files()?;
-        let verdict = self.remote_guard.judge(cx.now.mono, files);
+        let verdict = self.remote_guard.judge(cx.now.mono, path, files);
         if let Verdict::Trips { gone, of } = verdict {
             cx.event(Event::Guard(GuardEvent::DeletesHeld { gone, of }));
         }
@@ -379,7 +389,7 @@ impl Engine {
         // A backlog leaves room for the call that ended just now.
         let room = if fresh { 2 * FETCHES_MAX } else { FETCHES_MAX };
         if self.fetching.len() >= room {
-            self.sweep_again = true;
+            self.start_sweep();
             return Ok(());
         }
         let Some(peer) = self.source_for(entry.via.as_ref()) else { return Ok(()) };
@@ -423,11 +433,7 @@ impl Engine {
         let wanted = winner.is_some_and(
             |winner| matches!(winner.content, Content::File { hash: wanted, .. } if wanted == hash),
         );
-        self.reconsider_with(cx, path, if wanted { source } else { None })?;
-        if !self.sweep_again && self.fetching.len() < FETCHES_MAX / 2 {
-            self.start_sweep();
-        }
-        Ok(())
+        self.reconsider_with(cx, path, if wanted { source } else { None })
     }
 
     /// Renames here what a peer renamed; where that cannot be, each name is dealt with by itself.
@@ -546,6 +552,10 @@ impl Engine {
             cx.index.write(&Write::IntentDone(id))?;
         }
         let path = running.path.clone();
+        let done = matches!(outcome, Outcome::Done(_));
+        if !done && running.kind == AppliedKind::Delete && running.was_file() {
+            self.remote_guard.take_back();
+        }
         match outcome {
             Outcome::Done(done) => self.done(cx, running, done)?,
             Outcome::Changed => {
@@ -590,9 +600,6 @@ impl Engine {
                     self.move_or_put(cx, &from, &to, None)?;
                 }
             }
-        }
-        if self.sweep_again && self.ops.len() < OPS_MAX / 2 {
-            self.start_sweep();
         }
         Ok(())
     }
@@ -711,7 +718,12 @@ impl Engine {
     pub(super) fn settle_owed(&mut self, path: &SharePath, state: AckState) {
         if state == AckState::Held && self.owed.len() < RETRIES_MAX {
             // The promise stays open: `Durable` follows when the path is installed.
-            for owed in self.owed.get(path).cloned().unwrap_or_default() {
+            let mut untold = Vec::new();
+            for owed in self.owed.get_mut(path).into_iter().flatten().filter(|owed| !owed.held) {
+                owed.held = true;
+                untold.push(owed.clone());
+            }
+            for owed in untold {
                 self.ack(&owed, state);
             }
         } else if let Some(owed) = self.owed.remove(path) {
@@ -762,19 +774,15 @@ impl Engine {
         Ok(())
     }
 
-    /// Walks through all pending paths again, newest first.
+    /// Has the pumps to come walk through all pending paths, newest first: after the walk that is
+    /// under way, if one is.
     pub(super) fn start_sweep(&mut self) {
-        if self.sweep.is_some() {
-            self.sweep_again = true;
-        } else {
-            self.sweep = Some(Seq(u64::MAX >> 2));
-            self.sweep_again = false;
-        }
+        self.sweep_again = true;
     }
 
     /// True if pending paths wait to be visited by the next pump.
     pub fn wants_pump(&self) -> bool {
-        self.sweep.is_some() && self.has_room()
+        (self.sweep.is_some() || self.sweep_again) && self.has_room()
     }
 
     fn has_room(&self) -> bool {
@@ -782,16 +790,22 @@ impl Engine {
     }
 
     pub(super) fn sweep(&mut self, cx: &mut Cx<'_>) -> Result<(), IndexError> {
-        let Some(below) = self.sweep else { return Ok(()) };
-        if !self.has_room() {
+        if !self.wants_pump() {
             return Ok(());
         }
+        let below = match self.sweep {
+            Some(below) => below,
+            None => {
+                self.sweep_again = false;
+                Seq(u64::MAX >> 2)
+            }
+        };
         let chunk = cx.index.pending(below, SWEEP_CHUNK)?;
         self.sweep = chunk.last().map(|last| last.entry.seq);
         for logged in chunk {
             self.reconsider(cx, &logged.path)?;
         }
-        if self.sweep.is_none() {
+        if self.sweep.is_none() && !self.sweep_again {
             self.remote_guard.watch_again_after_release();
         }
         Ok(())

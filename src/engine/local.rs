@@ -112,11 +112,24 @@ impl Engine {
                 if let Some(rename) = rename {
                     self.renamed(cx, path, rename)?;
                 }
-                return Ok(());
+                return self.wake_parent(cx, path);
             }
             Look::Absent | Look::Found { .. } => self.absorb_look(cx, path, &look, dirt)?,
         }
+        if look == Look::Absent {
+            self.wake_parent(cx, path)?;
+        }
         self.rename_off(cx, rename)
+    }
+
+    /// A vanished directory waits for the looks at what it held, level by level: the last of
+    /// them ends its wait, which would else double with each level.
+    fn wake_parent(&mut self, cx: &Cx<'_>, path: &SharePath) -> Result<(), IndexError> {
+        let parent = path.parent();
+        if self.settle.contains(&parent) && !cx.index.has_installed_below(&parent)? {
+            self.settle.hasten(&parent, cx.now.mono);
+        }
+        Ok(())
     }
 
     /// The supposed old name is still there, or in doubt: the new name is a file of its own.
@@ -201,7 +214,7 @@ impl Engine {
                     entry.installed = None;
                     cx.put(path, entry)?;
                     return self.reconsider(cx, path);
-                } else if matches!(was, Some(Content::File { .. })) && !self.may_vanish(cx)? {
+                } else if matches!(was, Some(Content::File { .. })) && !self.may_vanish(cx, path)? {
                     return Ok(());
                 }
                 self.deleted(cx, path, dirt)?;
@@ -242,9 +255,9 @@ impl Engine {
         self.locked.range::<SharePath, _>(after).next().is_some_and(|next| next.is_below(path))
     }
 
-    fn may_vanish(&mut self, cx: &mut Cx<'_>) -> Result<bool, IndexError> {
+    fn may_vanish(&mut self, cx: &mut Cx<'_>, path: &SharePath) -> Result<bool, IndexError> {
         let (files, _) = cx.index.installed_files()?;
-        match self.local_guard.judge(cx.now.mono, files) {
+        match self.local_guard.judge(cx.now.mono, path, files) {
             Verdict::Pass => Ok(true),
             Verdict::Held => Ok(false),
             Verdict::Trips { gone, of } => {

@@ -108,6 +108,7 @@ pub struct Engine {
     retry_due: BTreeSet<(Duration, SharePath)>,
     /// Where the walk through pending paths stands: positions below are still to be visited.
     sweep: Option<Seq>,
+    /// Another walk is to follow: something changed, or a path was left for want of room.
     sweep_again: bool,
     local_guard: DeleteGuard,
     remote_guard: DeleteGuard,

@@ -322,7 +322,7 @@ impl Engine {
                 self.reconsider_parent(cx, path)?;
             }
         }
-        self.owe(path, Owed { peer: name.clone(), seq });
+        self.owe(path, Owed { peer: name.clone(), seq, held: false });
         Ok(())
     }
 
@@ -344,7 +344,8 @@ impl Engine {
         let flown = link.land(ack.seq);
         link.acked = true;
         let held = ack.state == AckState::Held;
-        if ack.seq > peer.cursor.acked {
+        // A held one is remembered below the cursor too, until it is durable.
+        if ack.seq > peer.cursor.acked || cx.index.is_held(name, ack.seq)? {
             cx.index.write(&Write::Acked { peer: name.clone(), seq: ack.seq, held })?;
         }
         if !held && let Some(path) = flown.or(cx.index.at(ack.seq)?) {
@@ -545,7 +546,10 @@ impl Lanes<'_> {
         moved: bool,
     ) -> Result<Option<crate::index::Installed>, IndexError> {
         let Some(installed) = &entry.installed else { return Ok(None) };
-        let allowed = !moved && (lane == Lane::Live || self.link.bulk.inline);
+        // At the first exchange the peer may have what a scan finds here, while the link is up
+        // too; what the watcher saw is new.
+        let is_new = || lane == Lane::Live && self.engine.recent.contains_key(&entry.seq);
+        let allowed = !moved && (self.link.bulk.inline || is_new());
         let small = matches!(installed.content, Content::File { size, .. } if size <= INLINE_LEN_MAX && size > 0);
         if !allowed || !small {
             return Ok(None);

@@ -69,6 +69,15 @@ impl Settle {
         self.due.insert((due, path));
     }
 
+    /// Has a path that was put back looked at by `due` at the latest: what it waited for is there.
+    pub fn hasten(&mut self, path: &SharePath, due: Duration) {
+        if let Some(&(dirt, old)) = self.paths.get(path)
+            && old > due
+        {
+            self.put(path.clone(), dirt, due);
+        }
+    }
+
     /// Returns and removes the path that has been due longest, if one is due and `ready` for it.
     pub fn take_due(
         &mut self,

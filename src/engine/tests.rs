@@ -5,4 +5,9 @@ mod harness;
 
 mod scenarios;
 
+mod conflict;
+mod guard;
+mod settle;
+mod tables;
 mod trouble;
+mod version;

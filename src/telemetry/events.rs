@@ -27,6 +27,12 @@ pub const SKIPPED_MAX: usize = 1000;
 /// Objects that are never synced and are shown with their names.
 pub const SKIPPED_SHOWN: usize = 10;
 
+/// The log line of a change of ours that has reached a peer, as `recsync demo` looks for it.
+pub const DURABLE: &str = "durable on the peer";
+
+/// How the log line of a change of a peer's begins that was made here; its kind follows.
+pub const APPLIED: &str = "applied";
+
 /// Something that went wrong, as far as it is known where.
 #[derive(Debug, Clone)]
 pub struct Problem {
@@ -112,11 +118,11 @@ impl Events {
             Event::EchoSuppressed => trace!(%share, "an event of our own making"),
             Event::Replicated { peer, path, took } => {
                 let seconds = took.map(|took| took.as_secs_f64());
-                debug!(%share, %peer, %path, seconds, "durable on the peer");
+                debug!(%share, %peer, %path, seconds, "{DURABLE}");
             }
             Event::Applied { peer, path, kind, saved: _ } => {
                 let peer = peer.as_ref().map(tracing::field::display);
-                debug!(%share, peer, %path, "applied: {}", kind.as_str());
+                debug!(%share, peer, %path, "{APPLIED}: {}", kind.as_str());
             }
             Event::Conflict { path, copy } => {
                 if let Some(left_out) = self.pass(now, Some(share), "conflict") {

@@ -772,3 +772,60 @@ fn a_file_in_place_of_a_directory_meets_a_new_file_in_it() {
         assert_eq!(world.nodes[dir].conflicts(), 1, "{:?}", world.nodes[dir].tree());
     }
 }
+
+#[test]
+fn a_conflict_copy_without_extension_is_not_named_twice() {
+    let mut world = apart(&[("a", "old")]);
+    world.write(0, "a", "one");
+    world.write(1, "a", "two");
+    meet(&mut world);
+    let copy = world.nodes[1].disk.objects.keys().find(|path| path.to_string().contains("conf"));
+    let copy = copy.unwrap().to_string();
+    world.cut(0, 1);
+    world.settle();
+    world.write(0, &copy, "three");
+    world.write(1, &copy, "four");
+    meet(&mut world);
+    let names: Vec<_> = world.nodes[0].disk.objects.keys().map(ToString::to_string).collect();
+    assert_eq!(names.len(), 3, "{names:?}");
+    for name in names {
+        assert!(name.matches(".conflict-").count() <= 1, "{name}");
+    }
+}
+
+#[test]
+fn held_is_said_once() {
+    let mut world = with_files(&[("a", "old")]);
+    world.open(1, "a");
+    world.write(0, "a", "new");
+    world.run_for(Duration::from_secs(600));
+    let held = world.nodes[1].log.iter().filter(|effect| {
+        matches!(effect, Effect::Send { message: ShareMessage::Acks(acks), .. }
+            if acks.iter().any(|ack| ack.state == AckState::Held))
+    });
+    assert_eq!(held.count(), 1);
+    world.close(1, "a");
+    world.settle();
+    world.check_quiet();
+}
+
+#[test]
+fn what_waits_for_a_writer_at_the_peer_is_acknowledged_as_held_and_then_as_durable() {
+    let mut world = with_files(&[("a", "old")]);
+    world.open(1, "a");
+    world.write(0, "a", "new");
+    world.run_for(SECOND);
+    world.check_file(1, "a", "old");
+    let seq = world.nodes[0].entry("a").seq;
+    let peer = world.nodes[1].name.clone();
+    assert!(world.nodes[0].index.is_held(&peer, seq).unwrap());
+    assert_eq!(replicated(&world, 0), 0);
+    assert_eq!(world.nodes[0].index.backlog(&peer).unwrap().files, 0, "held is no lag");
+    world.close(1, "a");
+    world.run_for(5 * SECOND);
+    world.check_file(1, "a", "new");
+    assert!(!world.nodes[0].index.is_held(&peer, seq).unwrap());
+    assert_eq!(replicated(&world, 0), 1);
+    world.settle();
+    world.check_quiet();
+}

@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use super::harness::World;
-use crate::engine::{Effect, MaxDelete};
+use super::harness::{Dice, World};
+use crate::engine::{Effect, Input, MaxDelete};
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -38,4 +38,94 @@ fn a_vanished_directory_that_the_guard_holds_is_looked_at_ever_more_rarely() {
     assert!(scans(&world, 0) <= 20, "{} scans", scans(&world, 0));
     assert!(world.nodes[0].looks() <= 30 * 20, "{} looks", world.nodes[0].looks());
     assert_eq!(world.nodes[1].disk.objects.len(), 31 - 19, "the 20th waits, and all after it");
+}
+
+#[test]
+fn many_clashes_of_kinds_are_settled_once_all_is_told() {
+    for seed in 0..5 {
+        let mut world = World::pair();
+        world.cut(0, 1);
+        for name in 0..200 {
+            world.write(0, &format!("{name}"), "a file");
+            world.write(1, &format!("{name}/1"), "in a directory");
+        }
+        world.settle();
+        world.dice = Some(Dice(seed));
+        world.link(0, 1);
+        world.settle();
+        world.check_quiet();
+        assert_eq!(world.nodes[1].conflicts(), 200);
+    }
+}
+
+#[test]
+fn a_sweep_that_is_asked_for_during_another_is_made_after_it() {
+    let mut world = with_calls(100);
+    let peer = world.nodes[0].name.clone();
+    // Everything that the peer deletes is held, so that there is enough to walk through.
+    world.limit_deletes(1, MaxDelete { percent: None, count: Some(0) });
+    world.remove(0, "d");
+    world.settle();
+    assert_eq!(world.nodes[1].disk.objects.len(), 101 - 19);
+    world.turn(1);
+    world.input(1, Input::PeerDown(peer));
+    world.turn(1);
+    assert!(world.nodes[1].engine.wants_pump(), "a sweep is under way");
+    world.input(1, Input::Decide { confirm: true });
+    world.settle();
+    assert_eq!(world.nodes[1].disk.objects.len(), 0, "all of them were let go");
+}
+
+#[test]
+fn one_file_in_use_that_the_peer_deleted_does_not_trip_the_guard() {
+    let mut world = with_calls(30);
+    world.limit_deletes(1, half());
+    world.open(1, "d/0.wav");
+    world.remove(0, "d/0.wav");
+    world.run_for(HOUR);
+    assert_eq!(world.nodes[1].engine.held(), [None, None]);
+    world.close(1, "d/0.wav");
+    world.settle();
+    world.check_quiet();
+    world.check_absent(1, "d/0.wav");
+}
+
+#[test]
+fn deletes_that_the_guard_holds_here_are_counted_once() {
+    let mut world = with_calls(40);
+    world.limit_deletes(0, half());
+    world.vanish(0, "d");
+    world.settle();
+    assert_eq!(world.nodes[0].engine.held(), [Some((40 - 20, 40)), None]);
+    world.scan(0);
+    world.run_for(HOUR);
+    assert_eq!(world.nodes[0].engine.held(), [Some((40 - 20, 40)), None]);
+}
+
+#[test]
+fn deletes_that_the_guard_holds_back_from_a_peer_are_counted_once() {
+    let mut world = with_calls(40);
+    world.limit_deletes(1, half());
+    world.remove(0, "d");
+    world.settle();
+    assert_eq!(world.nodes[1].engine.held(), [None, Some((40 - 20, 40))]);
+    for _ in 0..3 {
+        world.cut(0, 1);
+        world.settle();
+        world.link(0, 1);
+        world.settle();
+    }
+    assert_eq!(world.nodes[1].engine.held(), [None, Some((40 - 20, 40))]);
+    assert_eq!(world.nodes[1].disk.objects.len(), 1 + 40 - 20);
+}
+
+#[test]
+fn a_deep_directory_that_vanished_is_gone_at_once_level_by_level() {
+    let deep = ["d"; 15].join("/");
+    let mut world = World::pair();
+    world.write(0, &format!("{deep}/1.wav"), "call");
+    world.settle();
+    world.vanish(0, "d");
+    world.run_for(2 * SECOND);
+    assert_eq!(world.nodes[1].tree(), [""; 0]);
 }
