@@ -20,6 +20,8 @@ const BUSY_MIN: Duration = Duration::from_secs(2);
 const BUSY_MAX: Duration = Duration::from_secs(60);
 /// A file that changed while it was read is looked at again after at least this.
 const UNSTABLE_WAIT: Duration = Duration::from_millis(10);
+/// How often something found waits for the look at the directory above it.
+const PARENT_TRIES: u32 = 16;
 /// How long a vanished directory waits for the looks at what it held, at first.
 const CHILDREN_WAIT: Duration = Duration::from_millis(100);
 /// Looks at a new directory, about 3 s in all, after which it counts as made by somebody else than
@@ -176,6 +178,9 @@ impl Engine {
                 self.metadata(cx, path, entry, fingerprint, (mode, mtime_ns), dirt)?;
             }
             (Local::Written(content), Look::Found { fingerprint, .. }) => {
+                if self.parent_first(cx, path, dirt)? {
+                    return Ok(());
+                }
                 let replaces_dir = entry.installed.as_ref().is_some_and(|i| i.content.is_dir());
                 if replaces_dir && !content.is_dir() && self.children_first(cx, path, dirt)? {
                     return Ok(());
@@ -222,6 +227,30 @@ impl Engine {
             (Local::Refresh | Local::Metadata { .. } | Local::Written(_), _) => {}
         }
         self.reconsider(cx, path)
+    }
+
+    /// Before something counts as found in a directory, the directory counts as one: where the
+    /// index has a file there, it is looked at first. True if that is still to be done.
+    fn parent_first(
+        &mut self,
+        cx: &mut Cx<'_>,
+        path: &SharePath,
+        dirt: Dirt,
+    ) -> Result<bool, IndexError> {
+        let parent = path.parent();
+        if parent.is_root() || dirt.busy >= PARENT_TRIES {
+            return Ok(false);
+        }
+        let known = cx.entry(&parent)?.installed;
+        if known.is_none_or(|known| known.content.is_dir()) {
+            return Ok(false);
+        }
+        if !self.looking.contains_key(&parent) {
+            self.settle.mark(parent, Hint::Written, dirt.noticed, cx.now.mono);
+        }
+        let dirt = Dirt { busy: dirt.busy + 1, ..dirt };
+        self.settle.put_back(path.clone(), dirt, cx.now.mono + UNSTABLE_WAIT);
+        Ok(true)
     }
 
     /// Before a directory counts as gone, everything that was in it is looked at. True if that
