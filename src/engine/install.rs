@@ -125,7 +125,11 @@ impl Engine {
         path: &SharePath,
         bytes: Option<Source>,
     ) -> Result<(), IndexError> {
+        let unseen = self.settle.contains(path) || self.looking.contains_key(path);
         let Some(mut entry) = cx.index.entry(path)? else {
+            if !unseen {
+                self.forgive(path);
+            }
             self.settle_owed(path, AckState::Durable);
             return Ok(());
         };
@@ -137,11 +141,13 @@ impl Engine {
         }
         if !pending {
             self.fetching.remove(path);
-            self.forgive(path);
+            // A path that cannot be looked at goes on being tried ever more rarely.
+            if !unseen {
+                self.forgive(path);
+            }
             self.settle_owed(path, AckState::Durable);
             return Ok(());
         }
-        let unseen = self.settle.contains(path) || self.looking.contains_key(path);
         if self.locked.contains(path) || unseen {
             return Ok(());
         }
@@ -149,6 +155,7 @@ impl Engine {
             && due > cx.now.mono
             && bytes.is_none()
         {
+            self.settle_owed(path, AckState::Held);
             return Ok(());
         }
         if self.ops.len() >= OPS_MAX && bytes.is_none() {
@@ -168,7 +175,12 @@ impl Engine {
         bytes: Option<Source>,
     ) -> Result<(), IndexError> {
         match (step, winner) {
-            (Step::Nothing | Step::Wait, _) => Ok(()),
+            (Step::Nothing, _) => Ok(()),
+            (Step::Wait, _) => {
+                // For what is below, and that may be held or failing.
+                self.settle_owed(path, AckState::Held);
+                Ok(())
+            }
             (Step::Metadata { mode, mtime_ns }, _) => {
                 let action = Action::Metadata { mode, mtime_ns };
                 let content = entry.installed.as_ref().map(|installed| installed.content.clone());
@@ -186,6 +198,8 @@ impl Engine {
                     if self.locked.contains(&above) {
                         let blocked = Blocked::Path(path.clone(), bytes);
                         self.blocked.entry(above).or_default().push(blocked);
+                    } else {
+                        self.settle_owed(path, AckState::Held);
                     }
                     return Ok(());
                 }
@@ -195,6 +209,8 @@ impl Engine {
                 // A clash of kinds may dissolve once the peer has told everything.
                 let clash = winner.content.is_dir() && keep;
                 if clash && !self.heard_all() {
+                    // Whoever waits for room to tell the rest must not wait for this.
+                    self.settle_owed(path, AckState::Held);
                     return Ok(());
                 }
                 let loser = entry.installed.as_ref().filter(|_| keep);
@@ -565,6 +581,7 @@ impl Engine {
                     None => self.retry_at(&path, cx.now.mono, 1),
                     Some(_) => {
                         self.backoff(cx, &path);
+                        self.settle_owed(&path, AckState::Held);
                     }
                 }
                 for path in std::iter::once(&path).chain(&running.from).chain(&running.copy) {

@@ -88,8 +88,8 @@ pub(super) struct Disk {
     pub(super) trash: Vec<(SharePath, What)>,
     next_ino: u64,
     time_ns: i64,
-    /// Paths that cannot be looked at.
-    pub(super) unreadable: BTreeSet<SharePath>,
+    /// What looks at some paths show, whatever is there.
+    pub(super) shows: BTreeMap<SharePath, Look>,
     /// Paths where operations fail.
     pub(super) refuses: BTreeMap<SharePath, TreeError>,
 }
@@ -137,8 +137,8 @@ impl Disk {
 
     /// As `observe::look` does.
     fn look(&self, path: &SharePath, installed: Option<&Installed>) -> Look {
-        if self.unreadable.contains(path) {
-            return Look::Unknown(TreeError::Denied);
+        if let Some(look) = self.shows.get(path) {
+            return look.clone();
         }
         let Some(object) = self.objects.get(path) else { return Look::Absent };
         let fingerprint = object.fingerprint();
@@ -360,6 +360,19 @@ impl Node {
         dirs.dedup();
         for dir in dirs {
             found.extend(self.index.children(&dir, b"", usize::MAX).unwrap());
+        }
+        found
+    }
+
+    /// The entries of a directory and of those that the index knows below it.
+    fn entries_in(&self, dir: &SharePath) -> Vec<(SharePath, Entry)> {
+        let mut found = Vec::new();
+        let mut dirs = vec![dir.clone()];
+        found.extend(self.index.entry(dir).unwrap().map(|entry| (dir.clone(), entry)));
+        while let Some(dir) = dirs.pop() {
+            let children = self.index.children(&dir, b"", usize::MAX).unwrap();
+            dirs.extend(children.iter().map(|(path, _)| path.clone()));
+            found.extend(children);
         }
         found
     }
@@ -849,11 +862,11 @@ impl World {
     fn do_scan(&mut self, of: usize, dir: &SharePath) {
         let node = &mut self.nodes[of];
         let here = |path: &SharePath| path == dir || path.is_below(dir);
-        let known: BTreeMap<_, _> = node.entries().into_iter().collect();
+        let known: BTreeMap<_, _> = node.entries_in(dir).into_iter().collect();
         let installed = |path: &SharePath| known.get(path).and_then(|e| e.installed.as_ref());
         let differs = |path: &SharePath| match node.disk.look(path, installed(path)) {
             Look::Unchanged => false,
-            Look::Special => installed(path).is_some(),
+            Look::Special | Look::Unknown(_) => installed(path).is_some(),
             _ => true,
         };
         let found = node.disk.objects.keys().filter(|path| here(path) && differs(path));
@@ -878,6 +891,17 @@ impl World {
         self.input(to, Input::Message { peer, lane, message });
     }
 
+    /// What happens next without time passing, if everything happens in its order.
+    fn first_act(&self) -> Option<Act> {
+        let numbered = || self.nodes.iter().enumerate();
+        let turn = numbered().find(|(_, node)| !node.inbox.is_empty());
+        let job = || numbered().find(|(_, node)| !node.jobs.is_empty());
+        let wire = || self.wires.iter().find(|(_, wire)| !wire.is_empty());
+        turn.map(|(of, _)| Act::Turn(of))
+            .or_else(|| job().map(|(of, _)| Act::Job(of, 0)))
+            .or_else(|| wire().map(|(&(from, to, lane), _)| Act::Deliver(from, to, lane)))
+    }
+
     /// What could happen next without time passing.
     fn acts(&self) -> Vec<Act> {
         let mut acts = Vec::new();
@@ -896,11 +920,15 @@ impl World {
 
     /// Does the next thing that needs no time. False if there is none.
     pub(super) fn act(&mut self) -> bool {
-        let acts = self.acts();
         let act = match &mut self.dice {
-            _ if acts.is_empty() => None,
-            Some(dice) => Some(acts[dice.roll(acts.len())]),
-            None => acts.first().copied(),
+            Some(dice) => {
+                let mut dice = dice.clone();
+                let acts = self.acts();
+                let act = (!acts.is_empty()).then(|| acts[dice.roll(acts.len())]);
+                self.dice = Some(dice);
+                act
+            }
+            None => self.first_act(),
         };
         match act {
             Some(Act::Turn(of)) => self.turn(of),
