@@ -37,6 +37,9 @@ pub(super) fn file(bytes: &[u8]) -> Content {
     Content::File { size: bytes.len() as u64, hash: hash_of(bytes) }
 }
 
+/// What the watcher tells of an operation.
+type Seen = Vec<(SharePath, Hint)>;
+
 /// What a name of a fake disk holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum What {
@@ -163,7 +166,7 @@ impl Disk {
     }
 
     /// As `apply::run` does. Returns the paths that the watcher will tell of too.
-    fn apply(&mut self, op: &Op) -> Result<(Done, Vec<(SharePath, Hint)>), Box<Outcome>> {
+    fn apply(&mut self, op: &Op) -> Result<(Done, Seen), Box<Outcome>> {
         if let Some(error) = self.refuses.get(&op.path) {
             return Err(Outcome::Failed(error.clone()).into());
         }
@@ -178,7 +181,7 @@ impl Disk {
             return Err(Outcome::Writer.into());
         }
         let mut done = Done::default();
-        let mut seen = Vec::new();
+        let mut seen = Seen::new();
         let makes = |what, mtime_ns, mode| Some((what, mtime_ns, mode));
         let new = match &op.action {
             Action::File { size, hash, mtime_ns, mode, source } => {
@@ -253,7 +256,7 @@ impl Disk {
         &mut self,
         op: &Op,
         done: &mut Done,
-        seen: &mut Vec<(SharePath, Hint)>,
+        seen: &mut Seen,
     ) -> Result<(), Box<Outcome>> {
         let mut missing: Vec<_> = op.path.ancestors().collect();
         missing.retain(|dir| !self.is_dir(dir));
@@ -268,11 +271,7 @@ impl Disk {
         Ok(())
     }
 
-    fn displace(
-        &mut self,
-        op: &Op,
-        seen: &mut Vec<(SharePath, Hint)>,
-    ) -> Result<Option<Fingerprint>, Box<Outcome>> {
+    fn displace(&mut self, op: &Op, seen: &mut Seen) -> Result<Option<Fingerprint>, Box<Outcome>> {
         let is_dir = self.is_dir(&op.path);
         if is_dir && !self.below(&op.path).is_empty() {
             return Err(Outcome::Changed.into());
@@ -493,15 +492,6 @@ impl World {
         world.scan(0);
         world.scan(1);
         world.link(0, 1);
-        world.settle();
-        world.forget();
-        world
-    }
-
-    /// One node without peers, quiet.
-    pub(super) fn alone() -> Self {
-        let mut world = World::new(&["fs1"]);
-        world.scan(0);
         world.settle();
         world.forget();
         world
@@ -943,6 +933,43 @@ impl World {
         true
     }
 
+    /// Goes on to the next thing that happens, waiting for it if need be. False if nothing does
+    /// before `until`.
+    pub(super) fn step(&mut self, until: Duration) -> bool {
+        if self.act() {
+            return true;
+        }
+        let due = |node: &Node| node.engine.next_due();
+        let next = self.nodes.iter().filter_map(due).min();
+        let Some(next) = next.filter(|next| *next <= until) else { return false };
+        self.now = self.now.max(next);
+        for of in 0..self.nodes.len() {
+            if due(&self.nodes[of]).is_some_and(|due| due <= self.now) {
+                self.turn(of);
+            }
+        }
+        true
+    }
+
+    /// Does what one node has to do by itself until `until`: nothing is delivered, and the other
+    /// nodes stand still.
+    pub(super) fn run_only(&mut self, of: usize, until: Duration) {
+        loop {
+            let node = &self.nodes[of];
+            if !node.inbox.is_empty() || node.engine.wants_pump() {
+                self.turn(of);
+            } else if !node.jobs.is_empty() {
+                self.job(of, 0);
+            } else if let Some(due) = node.engine.next_due().filter(|due| *due <= until) {
+                self.now = self.now.max(due);
+                self.turn(of);
+            } else {
+                self.now = until;
+                return;
+            }
+        }
+    }
+
     /// Lets `time` pass with all that happens in it.
     pub(super) fn run_for(&mut self, time: Duration) {
         let until = self.now + time;
@@ -955,20 +982,9 @@ impl World {
                 "a storm: {acts} acts in {time:?}: {:#?}",
                 log().collect::<Vec<_>>()
             );
-            if self.act() {
-                continue;
-            }
-            let due = |node: &Node| node.engine.next_due();
-            let next = self.nodes.iter().filter_map(due).min().unwrap_or(until);
-            if next > until {
+            if !self.step(until) {
                 self.now = until;
                 return;
-            }
-            self.now = self.now.max(next);
-            for of in 0..self.nodes.len() {
-                if due(&self.nodes[of]).is_some_and(|due| due <= self.now) {
-                    self.turn(of);
-                }
             }
         }
     }
