@@ -91,18 +91,14 @@ impl Engine {
                 self.settle.put_back(path.clone(), dirt, now + wait);
             }
             Look::TooFresh(wait) => self.settle.put_back(path.clone(), dirt, now + *wait),
-            Look::Special => {
-                let why = "not a file, directory or symbolic link".to_owned();
-                cx.event(Event::Skipped { path: path.clone(), why });
-            }
-            Look::Unsyncable(why) => {
-                cx.event(Event::Skipped { path: path.clone(), why: why.clone() });
-            }
+            Look::Special => self.skip(cx, path, "not a file, directory or symbolic link")?,
+            Look::Unsyncable(why) => self.skip(cx, path, why)?,
             Look::Unknown(error) => {
                 let retry = self.backoff(cx, path);
                 self.settle.put_back(path.clone(), dirt, now + retry);
                 let (why, kind) = (error.to_string(), super::install::kind_of(error));
                 cx.event(Event::Trouble { path: path.clone(), why, retry, kind });
+                self.settle_owed(path, AckState::Held);
             }
             Look::Unchanged => {
                 if matches!(dirt.noticed, Noticed::Watcher(_)) {
@@ -130,6 +126,16 @@ impl Engine {
         let parent = path.parent();
         if self.settle.contains(&parent) && !cx.index.has_installed_below(&parent)? {
             self.settle.hasten(&parent, cx.now.mono);
+        }
+        Ok(())
+    }
+
+    /// What is there is never synced; what a peer wants in its place waits until it is gone.
+    fn skip(&mut self, cx: &mut Cx<'_>, path: &SharePath, why: &str) -> Result<(), IndexError> {
+        cx.event(Event::Skipped { path: path.clone(), why: why.to_owned() });
+        self.settle_owed(path, AckState::Held);
+        if !cx.entry(path)?.pending {
+            self.forgive(path);
         }
         Ok(())
     }
@@ -211,14 +217,16 @@ impl Engine {
                     cx.put(path, entry)?;
                     self.reconsider(cx, path)?;
                     return self.reconsider_parent(cx, path);
-                } else if was.is_some_and(Content::is_dir) {
-                    if self.children_first(cx, path, dirt)? {
-                        return Ok(());
-                    }
                 } else if self.restoring {
                     entry.installed = None;
                     cx.put(path, entry)?;
                     return self.reconsider(cx, path);
+                } else if was.is_some_and(Content::is_dir) {
+                    // What the guard holds keeps the directories above it too.
+                    let held = self.local_guard.held().is_some();
+                    if held || self.children_first(cx, path, dirt)? {
+                        return Ok(());
+                    }
                 } else if matches!(was, Some(Content::File { .. })) && !self.may_vanish(cx, path)? {
                     return Ok(());
                 }
@@ -264,7 +272,8 @@ impl Engine {
         if !cx.index.has_installed_below(path)? {
             return Ok(false);
         }
-        if dirt.busy.is_multiple_of(4) {
+        // Mostly they are under way; where nobody told of them, or the word was lost, a scan does.
+        if dirt.busy % 4 == 1 {
             cx.effects.push(Effect::Scan(path.clone()));
         }
         self.look_later(cx, path, dirt);
