@@ -516,6 +516,9 @@ fn an_invalid_config_is_1_for_check_and_for_who_needs_it() {
     [DIR]/node/recsync.toml:3:10: node.listen: this is an integer; write a text in quotes
     [DIR]/node/recsync.toml:4:1: node.zebra: not known to this version; remove it
     ");
+    // The service manager does not try this one again.
+    let run = scratch.run(&["run"]);
+    assert_eq!((run.code, run.stderr), (Some(1), list.stderr));
 }
 
 #[test]

@@ -84,6 +84,7 @@ fn play(args: &Args, signals: &Signals) -> anyhow::Result<Exit> {
 
     let ledger = Arc::new(Ledger::new(Clock::start()));
     let program = std::env::current_exe().context("cannot find this program")?;
+    Pair::set_up(scratch.path())?;
     let mut pair = Pair::start(&program, scratch.path(), &ledger)?;
     out::text(format!(
         "Two nodes, fs1 and fs2, in {}: on each, {} calls grow and {} files are finished a second, \

@@ -249,12 +249,13 @@ fn errors(status: &Status, style: Style) -> String {
     let lines = status.errors.iter().take(ERRORS_SHOWN).map(|error| {
         let ago = seconds(status.time.since(error.time).as_secs_f64());
         let places = [&error.share, &error.peer, &error.path];
-        let place: Vec<_> = places.into_iter().flatten().map(String::as_str).collect();
+        let place: String = places.into_iter().flatten().map(|one| format!(" {one}")).collect();
+        let comma = if place.is_empty() { "" } else { "," };
         let times = match error.count {
             1 => String::new(),
             count => format!(" ({count} times)"),
         };
-        format!("  {ago} ago, {}: {}{times}\n", place.join(" "), error.message)
+        format!("  {ago} ago{comma}{place}: {}{times}\n", error.message)
     });
     let more = status.errors.len().saturating_sub(ERRORS_SHOWN);
     let more = (more > 0).then(|| format!("  and {more} more: `--json` has all\n"));

@@ -194,15 +194,20 @@ impl Engine {
                     if self.locked.contains(&above) {
                         let blocked = Blocked::Path(path.clone(), bytes);
                         self.blocked.entry(above).or_default().push(blocked);
+                    } else {
+                        // Above is a clash that waits to hear more.
+                        self.settle_owed(path, AckState::Held);
                     }
                     return Ok(());
                 }
                 self.put(cx, path, &entry, winner, bytes, Kept::default())
             }
             (Step::Replace { keep }, Some(winner)) => {
-                // A clash of kinds may dissolve once the peer has told everything.
+                // A clash of kinds may dissolve once the peer has told everything; it tells on only
+                // as what it told is answered.
                 let clash = winner.content.is_dir() && keep;
                 if clash && !self.heard_all() {
+                    self.settle_owed(path, AckState::Held);
                     return Ok(());
                 }
                 let loser = entry.installed.as_ref().filter(|_| keep);
@@ -403,7 +408,8 @@ impl Engine {
             self.start_sweep();
             return Ok(());
         }
-        let Some(peer) = self.source_for(entry.via.as_ref()) else { return Ok(()) };
+        let failures = self.retries.get(path).map_or(0, |retry| retry.failures);
+        let Some(peer) = self.source_for(entry.via.as_ref(), failures) else { return Ok(()) };
         self.fetching.insert(path.clone(), file.hash);
         let lane = if fresh && file.size <= 32 * INLINE_LEN_MAX { Lane::Live } else { Lane::Bulk };
         let basis = entry.installed.as_ref().filter(|i| i.content.size() > 0);

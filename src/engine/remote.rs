@@ -265,6 +265,8 @@ impl Engine {
             Bulk { next: acked.next(), until: head, told: false, inline: acked > Seq::ZERO };
         link.live_next = head.next();
         peer.link = Some(link);
+        // An answer that comes first means that the peer's own question came before this share
+        // was running: it still waits.
         self.open(cx, name, false);
         self.forget_owed(name);
         self.start_sweep();
@@ -356,14 +358,19 @@ impl Engine {
         links.all(|link| link.heard_all)
     }
 
-    /// Returns a connected peer to ask for bytes: the one that told of them, else any.
-    pub(super) fn source_for(&self, via: Option<&NodeName>) -> Option<NodeName> {
-        let up = |name: &NodeName| {
-            self.peers.get(name).and_then(|peer| peer.link.as_ref()).is_some_and(|link| link.opened)
+    /// Returns a connected peer to ask for bytes: the one that told of them first, after each
+    /// failure the next one.
+    pub(super) fn source_for(&self, via: Option<&NodeName>, failures: u32) -> Option<NodeName> {
+        let up = |name: &&NodeName| {
+            self.peers
+                .get(*name)
+                .and_then(|peer| peer.link.as_ref())
+                .is_some_and(|link| link.opened)
         };
-        via.filter(|name| up(name))
-            .cloned()
-            .or_else(|| self.peers.keys().find(|name| up(name)).cloned())
+        let others = self.peers.keys().filter(|name| Some(*name) != via);
+        let candidates: Vec<_> = via.into_iter().chain(others).filter(up).collect();
+        let turn = failures as usize % candidates.len().max(1);
+        candidates.get(turn).copied().cloned()
     }
 
     /// Moves a peer's cursor, sends it what is owed, and fills both lanes.

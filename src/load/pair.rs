@@ -55,13 +55,41 @@ struct Daemon {
 }
 
 impl Pair {
-    /// Makes two nodes below `dir`, pairs them, and starts `program run` for each. What they say of
-    /// files goes into the ledger.
+    /// Makes two nodes below `dir`, with an empty share each, and pairs them, as `recsync init` and
+    /// `recsync peer add` would.
     ///
     /// # Errors
-    /// If a node cannot be set up or started.
+    /// If a node cannot be set up.
+    pub fn set_up(dir: &Path) -> Result<(), LoadError> {
+        // Held until both have one, so that they differ.
+        let ports = [free_port()?, free_port()?];
+        let mut made = Vec::new();
+        for ((_, address), name) in ports.iter().zip(NAMES) {
+            made.push((make_node(dir, name, address)?, name, address));
+        }
+        for (node, other) in [(0, 1), (1, 0)] {
+            let (fingerprint, name, address) = &made[other];
+            let failed = set_up_failed(made[node].1);
+            let name = NodeName::new(*name).map_err(|error| failed(error.to_string()))?;
+            config::edit(&dir.join(made[node].1).join("recsync.toml"), |text, config| {
+                config::edit::add_peer(
+                    text,
+                    config,
+                    &name,
+                    address,
+                    std::slice::from_ref(fingerprint),
+                )
+            })
+            .map_err(|error| failed(error.to_string()))?;
+        }
+        Ok(())
+    }
+
+    /// Starts `program run` for both nodes below `dir`. What they say of files goes into the ledger.
+    ///
+    /// # Errors
+    /// If a process cannot be started.
     pub fn start(program: &Path, dir: &Path, ledger: &Arc<Ledger>) -> Result<Self, LoadError> {
-        set_up(dir)?;
         let mut pair = Pair { daemons: Vec::new() };
         for (node, name) in NAMES.into_iter().enumerate() {
             pair.daemons.push(Daemon::start(program, dir.join(name), node, ledger.clone())?);
@@ -207,25 +235,6 @@ impl Daemon {
     }
 }
 
-fn set_up(dir: &Path) -> Result<(), LoadError> {
-    // Held until both have one, so that they differ.
-    let ports = [free_port()?, free_port()?];
-    let mut made = Vec::new();
-    for ((_, address), name) in ports.iter().zip(NAMES) {
-        made.push((make_node(dir, name, address)?, name, address));
-    }
-    for (node, other) in [(0, 1), (1, 0)] {
-        let (fingerprint, name, address) = &made[other];
-        let failed = set_up_failed(made[node].1);
-        let name = NodeName::new(*name).map_err(|error| failed(error.to_string()))?;
-        config::edit(&dir.join(made[node].1).join("recsync.toml"), |text, config| {
-            config::edit::add_peer(text, config, &name, address, std::slice::from_ref(fingerprint))
-        })
-        .map_err(|error| failed(error.to_string()))?;
-    }
-    Ok(())
-}
-
 fn free_port() -> Result<(TcpListener, HostPort), LoadError> {
     let bind = || {
         let listener = TcpListener::bind(("127.0.0.1", 0))?;
@@ -236,7 +245,6 @@ fn free_port() -> Result<(TcpListener, HostPort), LoadError> {
     bind().map_err(LoadError::system("a listener on loopback"))
 }
 
-/// What `recsync init` does.
 fn make_node(
     dir: &Path,
     name: &'static str,
@@ -385,6 +393,7 @@ mod tests {
     fn a_daemon_that_does_not_run_is_an_error_with_its_last_words() {
         let scratch = tempfile::tempdir().unwrap();
         let ledger = Arc::new(Ledger::new(Clock::start()));
+        Pair::set_up(scratch.path()).unwrap();
         let mut pair = Pair::start(Path::new("/bin/false"), scratch.path(), &ledger).unwrap();
         let error = loop {
             if let Err(error) = pair.check() {

@@ -693,6 +693,35 @@ impl World {
         for &to in &linked {
             self.cut(of, to);
         }
+        self.revive(of, change);
+        for to in linked {
+            self.link(of, to);
+        }
+    }
+
+    /// Kills a node's share alone and starts it again: its links stay up, and what was on the
+    /// wires arrives.
+    pub(super) fn restart_share(&mut self, of: usize) {
+        self.revive(of, |index| index);
+        let linked: Vec<_> = (0..self.nodes.len()).filter(|&to| self.is_linked(of, to)).collect();
+        for to in linked {
+            let peer = self.nodes[to].name.clone();
+            self.nodes[of].inbox.push_back(Input::PeerUp(peer));
+        }
+    }
+
+    /// Links two nodes while the share of one is not running: what it is told meanwhile is lost.
+    pub(super) fn link_before_start(&mut self, one: usize, late: usize) {
+        self.link(one, late);
+        let up = self.nodes[late].inbox.pop_back();
+        self.turn(one);
+        for lane in [Lane::Live, Lane::Bulk] {
+            self.wires.remove(&(one, late, lane));
+        }
+        self.nodes[late].inbox.extend(up);
+    }
+
+    fn revive(&mut self, of: usize, change: impl FnOnce(Memory) -> Memory) {
         let next_op = 1_000_000 + self.now.as_nanos() as u64;
         let node = &mut self.nodes[of];
         node.index.crash();
@@ -708,9 +737,6 @@ impl World {
         let engine = Engine::new(node.settings.clone(), &node.index, node.next_op, fresh);
         node.engine = engine.unwrap();
         self.scan(of);
-        for to in linked {
-            self.link(of, to);
-        }
     }
 
     /// Takes changed settings.

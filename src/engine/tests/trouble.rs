@@ -159,3 +159,36 @@ fn a_deep_directory_that_vanished_is_gone_at_once_level_by_level() {
     world.run_for(2 * SECOND);
     assert_eq!(world.nodes[1].tree(), [""; 0]);
 }
+
+#[test]
+fn a_share_that_starts_after_the_link_is_opened_both_ways() {
+    let mut world = World::new(&["fs1", "fs2"]);
+    world.scan(0);
+    world.scan(1);
+    world.write(0, "a", "from the one that was there");
+    world.write(1, "b", "from the late one");
+    world.link_before_start(0, 1);
+    world.settle();
+    world.check_quiet();
+    world.write(0, "c", "later");
+    world.write(1, "d", "later");
+    world.settle();
+    world.check_quiet();
+}
+
+#[test]
+fn a_share_that_starts_again_on_a_link_is_opened_both_ways() {
+    for seed in 0..200 {
+        let mut world = with_calls(3);
+        world.dice = Some(Dice(seed));
+        world.write(0, "a", "from the one that stays");
+        world.write(1, "b", "from the other");
+        world.rename(1, "d/1.wav", "d/renamed.wav");
+        for _ in 0..seed % 50 {
+            world.act();
+        }
+        world.restart_share(1);
+        world.settle();
+        world.check_quiet();
+    }
+}

@@ -161,7 +161,7 @@ impl Meanwhile for Machine {
             story.mix(self.now_ns);
             if story.is_told() {
                 let place = call.place.map(|place| format!(" {place}")).unwrap_or_default();
-                story.tell(self.now_ns, &self.name, format_args!("  {}{place}", call.name));
+                story.aside(self.now_ns, &self.name, format_args!("  {}{place}", call.name));
             }
         } else {
             story.tell(

@@ -257,7 +257,7 @@ impl Node {
             if told && input != Input::Tick {
                 let now_ns = lock(&self.disk).meanwhile.now_ns;
                 let story = &mut lock(&self.chronicle).story;
-                story.tell(now_ns, self.name.as_str(), format_args!("-> {input:?}"));
+                story.aside(now_ns, self.name.as_str(), format_args!("-> {input:?}"));
             }
             effects.extend(life.engine.step(now, input, &mut self.index)?);
         }
@@ -267,7 +267,7 @@ impl Node {
             if told {
                 let now_ns = lock(&self.disk).meanwhile.now_ns;
                 let story = &mut lock(&self.chronicle).story;
-                story.tell(now_ns, self.name.as_str(), format_args!("<- {effect:?}"));
+                story.aside(now_ns, self.name.as_str(), format_args!("<- {effect:?}"));
             }
             life.hand_out(effect, &mut wants);
         }

@@ -23,6 +23,11 @@ impl Story {
         self.events += 1;
         self.mix(at_ns);
         self.mix(who.len() as u64);
+        self.aside(at_ns, who, what);
+    }
+
+    /// Adds a line that is no event of its own: what is costly to describe, and only told.
+    pub fn aside(&mut self, at_ns: u64, who: &str, what: fmt::Arguments<'_>) {
         if self.told {
             let (seconds, micros) = (at_ns / 1_000_000_000, at_ns / 1_000 % 1_000_000);
             self.lines.push(format!("{seconds:6}.{micros:06} {who:<6} {what}"));
