@@ -194,6 +194,9 @@ fn mass_delete() -> (Pair, Tree, String) {
 fn a_mass_delete_is_held_and_goes_when_confirmed() {
     let (pair, _, id) = mass_delete();
     pair.a.run(&["confirm", &id]).ok();
+    // Judged again where the deletes arrive (contract, `max_delete`).
+    let there = wait_until_held(&pair.b, "mass_delete");
+    pair.b.run(&["confirm", &there]).ok();
     let tree = pair.wait_until_consistent();
     assert_eq!(tree.0.len(), 1 + 10 + 2, "{tree:?}");
     assert_eq!(pair.b.trash().hashes().count(), CALLS - 10, "all are in fs2's trash");
