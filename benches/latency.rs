@@ -46,6 +46,9 @@ const USER_HZ: f64 = 100.0;
 /// Lines that a run under load is told in.
 const INTERVALS: u32 = 10;
 
+/// A file of an index: its path, size, and mtime in seconds and nanoseconds.
+type IndexFile = (PathBuf, u64, i64, i64);
+
 /// Measures how long recordings take to be durable on the other of two nodes
 #[derive(Debug, clap::Parser)]
 struct Args {
@@ -383,7 +386,7 @@ impl<'a> Bench<'a> {
     }
 
     /// Returns name, size and mtime of every file of each index; the lock file is no part of it.
-    fn index(&self) -> Result<[Vec<(PathBuf, u64, i64, i64)>; 2]> {
+    fn index(&self) -> Result<[Vec<IndexFile>; 2]> {
         let list = |name: &str| -> Result<Vec<_>> {
             let mut files = Vec::new();
             for entry in fs::read_dir(self.dir.join(name).join("state"))? {

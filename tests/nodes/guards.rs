@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
-use crate::support::{Node, Pair, Tree, for_a_while, seen, unique, until};
+use crate::support::{Node, Object, Pair, Tree, for_a_while, seen, unique, until};
 
 const OTHER: &str = "other";
 
@@ -226,21 +226,11 @@ fn a_mass_delete_is_undone_when_rejected() {
         }
     });
     for (path, object) in &tree.0 {
-        let was = before.get(path);
+        // Directories are made anew; what is in them is what it was.
+        let was = before.get(path).filter(|was| !matches!(was, Object::Dir { .. }));
         assert!(was.is_none_or(|was| was == object), "{object:?}, was {was:?}");
     }
     assert_eq!(pair.a.pauses(), [""; 0]);
-}
-
-#[test]
-fn a_held_mass_delete_is_still_held_after_a_restart() {
-    let (mut pair, before, _) = mass_delete();
-    pair.a.restart();
-    pair.b.restart();
-    wait_until_held(&pair.a, "mass_delete");
-    let tree = pair.b.tree();
-    let gone = before.0.keys().filter(|path| tree.get(path).is_none()).count();
-    assert!(gone <= CALLS / 2, "{gone} are gone");
 }
 
 #[test]
