@@ -146,12 +146,12 @@ impl Memory {
     }
 
     fn unlearn(&mut self, peer: &NodeName) -> Result<(), String> {
-        let told = self.entries.log.values().filter_map(|path| {
-            let entry = self.entries.at(path);
-            let from_peer = entry.via.as_ref() == Some(peer);
-            from_peer.then(|| (path.clone(), Entry { via: None, ..entry.clone() }))
-        });
-        let told: Vec<_> = told.collect();
+        let told: Vec<_> = self
+            .entries
+            .all()
+            .filter(|(_, entry)| entry.via.as_ref() == Some(peer))
+            .map(|(path, entry)| (path, Entry { via: None, ..entry.clone() }))
+            .collect();
         told.iter().try_for_each(|(path, entry)| self.put_entry(path, entry))
     }
 
@@ -364,6 +364,10 @@ impl Index for Memory {
     }
 }
 
+fn known(dir: &[u8]) -> SharePath {
+    SharePath::new(dir).expect("it was a path when it was stored")
+}
+
 /// The entries, and what is derived from them to find them again.
 #[derive(Debug, Clone, Default)]
 struct Entries {
@@ -385,6 +389,16 @@ impl Entries {
     fn get(&self, path: &SharePath) -> Option<&Entry> {
         let (dir, name) = path.split();
         self.dirs.get(dir)?.get(name)
+    }
+
+    /// Returns every path with its entry.
+    fn all(&self) -> impl Iterator<Item = (SharePath, &Entry)> {
+        self.dirs.iter().flat_map(|(dir, names)| {
+            names.iter().map(move |(name, entry)| {
+                let dir = if dir.is_empty() { SharePath::root() } else { known(dir) };
+                (dir.join(name).expect("it was a path when it was stored"), entry)
+            })
+        })
     }
 
     /// Returns the entry of a path that one of the derived sets names.

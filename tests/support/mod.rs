@@ -14,7 +14,7 @@ use std::fmt::Display;
 use std::thread;
 use std::time::{Duration, Instant};
 
-pub(crate) use node::{Node, Ran};
+pub(crate) use node::Node;
 pub(crate) use pair::Pair;
 pub(crate) use tree::{Object, Tree, hash, unique};
 
