@@ -1,3 +1,5 @@
+//! Configs right and wrong: what is read, what is reported, what an edit leaves alone.
+
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Finds out what is on the disk: one path at a time ([`look`]), a whole directory ([`scan`]), and
+//! Finds out what is on the disk: one path at a time ([`look()`]), a whole directory ([`scan()`]), and
 //! a file's blocks ([`blocks`]).
 //!
 //! Blocking code over [`crate::tree::Tree`], so that the simulator runs it too.

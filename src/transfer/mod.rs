@@ -1,4 +1,4 @@
-//! Moves the bytes of files between nodes: [`serve`] answers questions, a [`Fetcher`] asks them.
+//! Moves the bytes of files between nodes: [`serve()`] answers questions, a [`Fetcher`] asks them.
 //!
 //! **Invariant:** every block is verified on arrival against the announced hash; a file that is
 //! handed on is complete.

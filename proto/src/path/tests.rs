@@ -1,3 +1,5 @@
+//! Every rule of a path and a name, and bytes of chance against all of them.
+
 use proptest::prelude::*;
 
 use super::*;
