@@ -331,10 +331,7 @@ fn fetched(site: &Site, metrics: &Metrics, output: FetchOutput) {
                 let label = metrics::SavedBy::new(site.name.clone(), Saved::Delta);
                 metrics.saved_bytes.with(label).inc_by(reused);
             }
-            if let Err(why) = &source {
-                tracing::debug!(share = %site.name, %path, %why, "not fetched");
-            }
-            site.input(Input::Fetched { path, hash, source: source.ok() });
+            site.input(Input::Fetched { path, hash, source: source.map_err(Into::into) });
         }
     }
 }
