@@ -339,12 +339,25 @@ fn dress<T: Tree>(
         let undone = mtime_ns.is_none() || tree.set_mtime(&object, before.mtime_ns).is_ok();
         return Err(if undone { refused(error) } else { Undone::Changed });
     }
+    let wanted = Fingerprint {
+        mtime_ns: mtime_ns.unwrap_or(before.mtime_ns),
+        mode: mode.unwrap_or(before.mode),
+        ..before
+    };
     match tree.stat_file(&object) {
-        Ok(after) if expect.kind == Kind::Dir || after.size == before.size => {
-            Ok((after, Some(object)))
-        }
+        Ok(after) if is_dressed(&wanted, &after) => Ok((after, Some(object))),
         _ => Err(Undone::Changed),
     }
+}
+
+/// True if nobody changed an object while its metadata was set. A filesystem may store a time
+/// coarser, down to two seconds, and the kernel may drop the bits beyond the permissions.
+fn is_dressed(wanted: &Fingerprint, after: &Fingerprint) -> bool {
+    const COARSEST_NS: i64 = 2_000_000_000;
+    let permissions = wanted.mode & 0o777 == after.mode & 0o777;
+    let lost_ns = wanted.mtime_ns.saturating_sub(after.mtime_ns);
+    let same_file = after.size == wanted.size && (0..COARSEST_NS).contains(&lost_ns);
+    permissions && (wanted.kind == Kind::Dir || same_file)
 }
 
 /// Checks that a name holds the expected object, and that nobody writes to it.

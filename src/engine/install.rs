@@ -133,8 +133,11 @@ impl Engine {
         path: &SharePath,
         bytes: Option<Source>,
     ) -> Result<(), IndexError> {
+        let unseen = self.settle.contains(path) || self.looking.contains_key(path);
         let Some(mut entry) = cx.index.entry(path)? else {
-            self.forgive(path);
+            if !unseen {
+                self.forgive(path);
+            }
             self.settle_owed(path, AckState::Durable);
             return Ok(());
         };
@@ -146,11 +149,13 @@ impl Engine {
         }
         if !pending {
             self.fetching.remove(path);
-            self.forgive(path);
+            // A path that cannot be looked at goes on being tried ever more rarely.
+            if !unseen {
+                self.forgive(path);
+            }
             self.settle_owed(path, AckState::Durable);
             return Ok(());
         }
-        let unseen = self.settle.contains(path) || self.looking.contains_key(path);
         if self.locked.contains(path) || unseen {
             return Ok(());
         }
@@ -158,6 +163,7 @@ impl Engine {
             && due > cx.now.mono
             && bytes.is_none()
         {
+            self.settle_owed(path, AckState::Held);
             return Ok(());
         }
         if self.ops.len() >= OPS_MAX && bytes.is_none() {
@@ -177,7 +183,12 @@ impl Engine {
         bytes: Option<Source>,
     ) -> Result<(), IndexError> {
         match (step, winner) {
-            (Step::Nothing | Step::Wait, _) => Ok(()),
+            (Step::Nothing, _) => Ok(()),
+            (Step::Wait, _) => {
+                // For what is below, and that may be held or failing.
+                self.settle_owed(path, AckState::Held);
+                Ok(())
+            }
             (Step::Metadata { mode, mtime_ns }, _) => {
                 let action = Action::Metadata { mode, mtime_ns };
                 let content = entry.installed.as_ref().map(|installed| installed.content.clone());
@@ -592,6 +603,7 @@ impl Engine {
                     None => self.retry_at(&path, cx.now.mono, 1),
                     Some(_) => {
                         self.backoff(cx, &path);
+                        self.settle_owed(&path, AckState::Held);
                     }
                 }
                 for path in std::iter::once(&path).chain(&running.from).chain(&running.copy) {

@@ -20,6 +20,8 @@ const BUSY_MIN: Duration = Duration::from_secs(2);
 const BUSY_MAX: Duration = Duration::from_secs(60);
 /// A file that changed while it was read is looked at again after at least this.
 const UNSTABLE_WAIT: Duration = Duration::from_millis(10);
+/// How often something found waits for the look at the directory above it.
+const PARENT_TRIES: u32 = 16;
 /// How long a vanished directory waits for the looks at what it held, at first.
 const CHILDREN_WAIT: Duration = Duration::from_millis(100);
 /// Looks at a new directory, about 3 s in all, after which it counts as made by somebody else than
@@ -89,18 +91,14 @@ impl Engine {
                 self.settle.put_back(path.clone(), dirt, now + wait);
             }
             Look::TooFresh(wait) => self.settle.put_back(path.clone(), dirt, now + *wait),
-            Look::Special => {
-                let why = "not a file, directory or symbolic link".to_owned();
-                cx.event(Event::Skipped { path: path.clone(), why });
-            }
-            Look::Unsyncable(why) => {
-                cx.event(Event::Skipped { path: path.clone(), why: why.clone() });
-            }
+            Look::Special => self.skip(cx, path, "not a file, directory or symbolic link")?,
+            Look::Unsyncable(why) => self.skip(cx, path, why)?,
             Look::Unknown(error) => {
                 let retry = self.backoff(cx, path);
                 self.settle.put_back(path.clone(), dirt, now + retry);
                 let (why, kind) = (error.to_string(), super::install::kind_of(error));
                 cx.event(Event::Trouble { path: path.clone(), why, retry, kind });
+                self.settle_owed(path, AckState::Held);
             }
             Look::Unchanged => {
                 if matches!(dirt.noticed, Noticed::Watcher(_)) {
@@ -128,6 +126,16 @@ impl Engine {
         let parent = path.parent();
         if self.settle.contains(&parent) && !cx.index.has_installed_below(&parent)? {
             self.settle.hasten(&parent, cx.now.mono);
+        }
+        Ok(())
+    }
+
+    /// What is there is never synced; what a peer wants in its place waits until it is gone.
+    fn skip(&mut self, cx: &mut Cx<'_>, path: &SharePath, why: &str) -> Result<(), IndexError> {
+        cx.event(Event::Skipped { path: path.clone(), why: why.to_owned() });
+        self.settle_owed(path, AckState::Held);
+        if !cx.entry(path)?.pending {
+            self.forgive(path);
         }
         Ok(())
     }
@@ -176,6 +184,9 @@ impl Engine {
                 self.metadata(cx, path, entry, fingerprint, (mode, mtime_ns), dirt)?;
             }
             (Local::Written(content), Look::Found { fingerprint, .. }) => {
+                if self.parent_first(cx, path, dirt)? {
+                    return Ok(());
+                }
                 let replaces_dir = entry.installed.as_ref().is_some_and(|i| i.content.is_dir());
                 if replaces_dir && !content.is_dir() && self.children_first(cx, path, dirt)? {
                     return Ok(());
@@ -206,14 +217,16 @@ impl Engine {
                     cx.put(path, entry)?;
                     self.reconsider(cx, path)?;
                     return self.reconsider_parent(cx, path);
-                } else if was.is_some_and(Content::is_dir) {
-                    if self.children_first(cx, path, dirt)? {
-                        return Ok(());
-                    }
                 } else if self.restoring {
                     entry.installed = None;
                     cx.put(path, entry)?;
                     return self.reconsider(cx, path);
+                } else if was.is_some_and(Content::is_dir) {
+                    // What the guard holds keeps the directories above it too.
+                    let held = self.local_guard.held().is_some();
+                    if held || self.children_first(cx, path, dirt)? {
+                        return Ok(());
+                    }
                 } else if matches!(was, Some(Content::File { .. })) && !self.may_vanish(cx, path)? {
                     return Ok(());
                 }
@@ -222,6 +235,30 @@ impl Engine {
             (Local::Refresh | Local::Metadata { .. } | Local::Written(_), _) => {}
         }
         self.reconsider(cx, path)
+    }
+
+    /// Before something counts as found in a directory, the directory counts as one: where the
+    /// index has a file there, it is looked at first. True if that is still to be done.
+    fn parent_first(
+        &mut self,
+        cx: &mut Cx<'_>,
+        path: &SharePath,
+        dirt: Dirt,
+    ) -> Result<bool, IndexError> {
+        let parent = path.parent();
+        if parent.is_root() || dirt.busy >= PARENT_TRIES {
+            return Ok(false);
+        }
+        let known = cx.entry(&parent)?.installed;
+        if known.is_none_or(|known| known.content.is_dir()) {
+            return Ok(false);
+        }
+        if !self.looking.contains_key(&parent) {
+            self.settle.mark(parent, Hint::Written, dirt.noticed, cx.now.mono);
+        }
+        let dirt = Dirt { busy: dirt.busy + 1, ..dirt };
+        self.settle.put_back(path.clone(), dirt, cx.now.mono + UNSTABLE_WAIT);
+        Ok(true)
     }
 
     /// Before a directory counts as gone, everything that was in it is looked at. True if that
@@ -235,7 +272,8 @@ impl Engine {
         if !cx.index.has_installed_below(path)? {
             return Ok(false);
         }
-        if dirt.busy.is_multiple_of(4) {
+        // Mostly they are under way; where nobody told of them, or the word was lost, a scan does.
+        if dirt.busy % 4 == 1 {
             cx.effects.push(Effect::Scan(path.clone()));
         }
         self.look_later(cx, path, dirt);

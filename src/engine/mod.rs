@@ -339,6 +339,7 @@ impl Engine {
         }
         self.tidy_due = cx.now.mono + TIDY_EVERY;
         self.moves.retain(|seq, _| seq.0 + 4_096 > self.head.0);
+        self.peers.values_mut().for_each(Peer::move_cursor);
         if self.settings.peers.len() > 1 {
             return Ok(());
         }

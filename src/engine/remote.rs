@@ -41,6 +41,14 @@ impl Peer {
         Peer { cursor, link: None }
     }
 
+    /// Has the next pump move the cursor: over what came from this peer it moves without an
+    /// acknowledgement, and none comes to a node that only receives.
+    pub(super) fn move_cursor(&mut self) {
+        if let Some(link) = &mut self.link {
+            link.acked = true;
+        }
+    }
+
     /// Returns what is under way on the link, by name.
     #[cfg(test)]
     pub(super) fn leftovers(&self) -> Vec<(&'static str, usize)> {
@@ -552,7 +560,10 @@ impl Lanes<'_> {
         let is_new = || lane == Lane::Live && self.engine.recent.contains_key(&entry.seq);
         let allowed = !moved && (self.link.bulk.inline || is_new());
         let small = matches!(installed.content, Content::File { size, .. } if size <= INLINE_LEN_MAX && size > 0);
-        if !allowed || !small {
+        // A version of somebody else's with the same bytes: they are elsewhere already.
+        let epoch = self.engine.epoch;
+        let mut twins = entry.record.values.iter().filter(|v| v.content == installed.content);
+        if !allowed || !small || twins.any(|value| value.dot.epoch != epoch) {
             return Ok(None);
         }
         let winner = version::winner(&entry.record, cx.index.has_live_below(path)?);

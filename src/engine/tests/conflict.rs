@@ -111,8 +111,8 @@ fn a_name_that_is_no_utf8_keeps_its_bytes() {
 #[test]
 fn a_path_without_room_has_its_copy_at_the_root() {
     let dir = "d/".repeat(PATH_LEN_MAX / 2 - 2);
-    let found =
-        String::from_utf8(copy_of(format!("{dir}call.wav")[..PATH_LEN_MAX].as_bytes())).unwrap();
+    let found = copy_of(&format!("{dir}call.wav").as_bytes()[..PATH_LEN_MAX]);
+    let found = String::from_utf8(found).unwrap();
     assert!(!found.contains('/'), "{found}");
     assert!(found.contains(SUFFIX));
 }

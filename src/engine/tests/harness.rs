@@ -37,6 +37,9 @@ pub(super) fn file(bytes: &[u8]) -> Content {
     Content::File { size: bytes.len() as u64, hash: hash_of(bytes) }
 }
 
+/// What the watcher tells of an operation.
+type Seen = Vec<(SharePath, Hint)>;
+
 /// What a name of a fake disk holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum What {
@@ -88,8 +91,8 @@ pub(super) struct Disk {
     pub(super) trash: Vec<(SharePath, What)>,
     next_ino: u64,
     time_ns: i64,
-    /// Paths that cannot be looked at.
-    pub(super) unreadable: BTreeSet<SharePath>,
+    /// What looks at some paths show, whatever is there.
+    pub(super) shows: BTreeMap<SharePath, Look>,
     /// Paths where operations fail.
     pub(super) refuses: BTreeMap<SharePath, TreeError>,
 }
@@ -137,8 +140,8 @@ impl Disk {
 
     /// As `observe::look` does.
     fn look(&self, path: &SharePath, installed: Option<&Installed>) -> Look {
-        if self.unreadable.contains(path) {
-            return Look::Unknown(TreeError::Denied);
+        if let Some(look) = self.shows.get(path) {
+            return look.clone();
         }
         let Some(object) = self.objects.get(path) else { return Look::Absent };
         let fingerprint = object.fingerprint();
@@ -163,7 +166,7 @@ impl Disk {
     }
 
     /// As `apply::run` does. Returns the paths that the watcher will tell of too.
-    fn apply(&mut self, op: &Op) -> Result<(Done, Vec<(SharePath, Hint)>), Box<Outcome>> {
+    fn apply(&mut self, op: &Op) -> Result<(Done, Seen), Box<Outcome>> {
         if let Some(error) = self.refuses.get(&op.path) {
             return Err(Outcome::Failed(error.clone()).into());
         }
@@ -178,7 +181,7 @@ impl Disk {
             return Err(Outcome::Writer.into());
         }
         let mut done = Done::default();
-        let mut seen = Vec::new();
+        let mut seen = Seen::new();
         let makes = |what, mtime_ns, mode| Some((what, mtime_ns, mode));
         let new = match &op.action {
             Action::File { size, hash, mtime_ns, mode, source } => {
@@ -253,7 +256,7 @@ impl Disk {
         &mut self,
         op: &Op,
         done: &mut Done,
-        seen: &mut Vec<(SharePath, Hint)>,
+        seen: &mut Seen,
     ) -> Result<(), Box<Outcome>> {
         let mut missing: Vec<_> = op.path.ancestors().collect();
         missing.retain(|dir| !self.is_dir(dir));
@@ -268,11 +271,7 @@ impl Disk {
         Ok(())
     }
 
-    fn displace(
-        &mut self,
-        op: &Op,
-        seen: &mut Vec<(SharePath, Hint)>,
-    ) -> Result<Option<Fingerprint>, Box<Outcome>> {
+    fn displace(&mut self, op: &Op, seen: &mut Seen) -> Result<Option<Fingerprint>, Box<Outcome>> {
         let is_dir = self.is_dir(&op.path);
         if is_dir && !self.below(&op.path).is_empty() {
             return Err(Outcome::Changed.into());
@@ -360,6 +359,19 @@ impl Node {
         dirs.dedup();
         for dir in dirs {
             found.extend(self.index.children(&dir, b"", usize::MAX).unwrap());
+        }
+        found
+    }
+
+    /// The entries of a directory and of those that the index knows below it.
+    fn entries_in(&self, dir: &SharePath) -> Vec<(SharePath, Entry)> {
+        let mut found = Vec::new();
+        let mut dirs = vec![dir.clone()];
+        found.extend(self.index.entry(dir).unwrap().map(|entry| (dir.clone(), entry)));
+        while let Some(dir) = dirs.pop() {
+            let children = self.index.children(&dir, b"", usize::MAX).unwrap();
+            dirs.extend(children.iter().map(|(path, _)| path.clone()));
+            found.extend(children);
         }
         found
     }
@@ -480,15 +492,6 @@ impl World {
         world.scan(0);
         world.scan(1);
         world.link(0, 1);
-        world.settle();
-        world.forget();
-        world
-    }
-
-    /// One node without peers, quiet.
-    pub(super) fn alone() -> Self {
-        let mut world = World::new(&["fs1"]);
-        world.scan(0);
         world.settle();
         world.forget();
         world
@@ -884,11 +887,11 @@ impl World {
     fn do_scan(&mut self, of: usize, dir: &SharePath) {
         let node = &mut self.nodes[of];
         let here = |path: &SharePath| path == dir || path.is_below(dir);
-        let known: BTreeMap<_, _> = node.entries().into_iter().collect();
+        let known: BTreeMap<_, _> = node.entries_in(dir).into_iter().collect();
         let installed = |path: &SharePath| known.get(path).and_then(|e| e.installed.as_ref());
         let differs = |path: &SharePath| match node.disk.look(path, installed(path)) {
             Look::Unchanged => false,
-            Look::Special => installed(path).is_some(),
+            Look::Special | Look::Unknown(_) => installed(path).is_some(),
             _ => true,
         };
         let found = node.disk.objects.keys().filter(|path| here(path) && differs(path));
@@ -913,6 +916,17 @@ impl World {
         self.input(to, Input::Message { peer, lane, message });
     }
 
+    /// What happens next without time passing, if everything happens in its order.
+    fn first_act(&self) -> Option<Act> {
+        let numbered = || self.nodes.iter().enumerate();
+        let turn = numbered().find(|(_, node)| !node.inbox.is_empty());
+        let job = || numbered().find(|(_, node)| !node.jobs.is_empty());
+        let wire = || self.wires.iter().find(|(_, wire)| !wire.is_empty());
+        turn.map(|(of, _)| Act::Turn(of))
+            .or_else(|| job().map(|(of, _)| Act::Job(of, 0)))
+            .or_else(|| wire().map(|(&(from, to, lane), _)| Act::Deliver(from, to, lane)))
+    }
+
     /// What could happen next without time passing.
     fn acts(&self) -> Vec<Act> {
         let mut acts = Vec::new();
@@ -931,11 +945,15 @@ impl World {
 
     /// Does the next thing that needs no time. False if there is none.
     pub(super) fn act(&mut self) -> bool {
-        let acts = self.acts();
         let act = match &mut self.dice {
-            _ if acts.is_empty() => None,
-            Some(dice) => Some(acts[dice.roll(acts.len())]),
-            None => acts.first().copied(),
+            Some(dice) => {
+                let mut dice = dice.clone();
+                let acts = self.acts();
+                let act = (!acts.is_empty()).then(|| acts[dice.roll(acts.len())]);
+                self.dice = Some(dice);
+                act
+            }
+            None => self.first_act(),
         };
         match act {
             Some(Act::Turn(of)) => self.turn(of),
@@ -950,6 +968,43 @@ impl World {
         true
     }
 
+    /// Goes on to the next thing that happens, waiting for it if need be. False if nothing does
+    /// before `until`.
+    pub(super) fn step(&mut self, until: Duration) -> bool {
+        if self.act() {
+            return true;
+        }
+        let due = |node: &Node| node.engine.next_due();
+        let next = self.nodes.iter().filter_map(due).min();
+        let Some(next) = next.filter(|next| *next <= until) else { return false };
+        self.now = self.now.max(next);
+        for of in 0..self.nodes.len() {
+            if due(&self.nodes[of]).is_some_and(|due| due <= self.now) {
+                self.turn(of);
+            }
+        }
+        true
+    }
+
+    /// Does what one node has to do by itself until `until`: nothing is delivered, and the other
+    /// nodes stand still.
+    pub(super) fn run_only(&mut self, of: usize, until: Duration) {
+        loop {
+            let node = &self.nodes[of];
+            if !node.inbox.is_empty() || node.engine.wants_pump() {
+                self.turn(of);
+            } else if !node.jobs.is_empty() {
+                self.job(of, 0);
+            } else if let Some(due) = node.engine.next_due().filter(|due| *due <= until) {
+                self.now = self.now.max(due);
+                self.turn(of);
+            } else {
+                self.now = until;
+                return;
+            }
+        }
+    }
+
     /// Lets `time` pass with all that happens in it.
     pub(super) fn run_for(&mut self, time: Duration) {
         let until = self.now + time;
@@ -962,20 +1017,9 @@ impl World {
                 "a storm: {acts} acts in {time:?}: {:#?}",
                 log().collect::<Vec<_>>()
             );
-            if self.act() {
-                continue;
-            }
-            let due = |node: &Node| node.engine.next_due();
-            let next = self.nodes.iter().filter_map(due).min().unwrap_or(until);
-            if next > until {
+            if !self.step(until) {
                 self.now = until;
                 return;
-            }
-            self.now = self.now.max(next);
-            for of in 0..self.nodes.len() {
-                if due(&self.nodes[of]).is_some_and(|due| due <= self.now) {
-                    self.turn(of);
-                }
             }
         }
     }

@@ -829,3 +829,121 @@ fn what_waits_for_a_writer_at_the_peer_is_acknowledged_as_held_and_then_as_durab
     world.settle();
     world.check_quiet();
 }
+
+#[test]
+fn a_newer_state_of_a_path_waits_for_the_acknowledgement_of_the_older() {
+    let mut world = with_files(&[("a", "zero")]);
+    let on_wire = |world: &World| {
+        let announced = world.on_wire(0, 1).into_iter().filter_map(|message| match message {
+            ShareMessage::Announce(all) => Some(all[0].seq),
+            _ => None,
+        });
+        announced.collect::<Vec<_>>()
+    };
+    let write = |world: &mut World, bytes: &str| {
+        world.write(0, "a", bytes);
+        world.run_only(0, world.now + SECOND);
+    };
+    write(&mut world, "one");
+    let first = on_wire(&world);
+    assert_eq!(first.len(), 1);
+    write(&mut world, "two");
+    write(&mut world, "three");
+    assert_eq!(on_wire(&world), first, "one announcement of a path at a time");
+    world.settle();
+    world.check_quiet();
+    world.check_file(1, "a", "three");
+    assert_eq!(world.nodes[0].announced().len(), 2, "the state in between was never sent");
+}
+
+#[test]
+fn a_live_lane_that_falls_behind_hands_over_to_the_bulk_lane() {
+    let mut world = World::pair();
+    let lanes = |world: &World| {
+        let announced = world.nodes[0].announced();
+        let live = announced.iter().filter(|announce| announce.lane == Lane::Live).count();
+        (live, announced.len() - live)
+    };
+    // No acknowledgement comes: a lane takes 512, and 256 more may wait for it.
+    for call in 0..512 + 200 {
+        world.write(0, &format!("{call}"), "call");
+    }
+    world.run_only(0, world.now + SECOND);
+    assert_eq!(lanes(&world), (512, 0));
+    for call in 0..512 {
+        world.write(0, &format!("more-{call}"), "call");
+    }
+    world.run_only(0, world.now + SECOND);
+    assert_eq!(lanes(&world), (512, 512), "the backlog has a lane of its own");
+    world.settle();
+    world.check_quiet();
+    assert_eq!(world.nodes[1].disk.objects.len(), 512 + 200 + 512);
+}
+
+#[test]
+fn a_restart_at_any_moment_changes_nothing_in_the_end() {
+    let prepare = || {
+        let mut world = with_files(&[("a", "one"), ("b", "two"), ("d/e", "three")]);
+        world.write(0, "a", "changed");
+        world.rename(0, "b", "c");
+        world.write(1, "new/call.wav", "hello");
+        world.remove(1, "d");
+        world
+    };
+    let mut world = prepare();
+    let quiet = world.now + 5 * SECOND;
+    let mut steps = 0;
+    while world.step(quiet) {
+        steps += 1;
+    }
+    assert!(steps > 50, "{steps} moments");
+    for (moment, of) in (0..=steps).flat_map(|moment| [(moment, 0), (moment, 1)]) {
+        let mut world = prepare();
+        for _ in 0..moment {
+            world.step(quiet);
+        }
+        world.restart(of);
+        world.settle();
+        world.check_quiet();
+        let tree = world.nodes[0].tree();
+        assert_eq!(tree.len(), 4, "{} after {moment}: {tree:?}", world.nodes[of].name);
+        world.check_file(1, "a", "changed");
+        world.check_file(1, "c", "two");
+        world.check_file(0, "new/call.wav", "hello");
+    }
+}
+
+#[test]
+fn tombstones_are_dropped_once_the_peer_has_acknowledged_them() {
+    let mut world = with_files(&[("a", "one"), ("b", "two"), ("d/c", "three")]);
+    world.remove(0, "a");
+    world.remove(1, "b");
+    world.remove(0, "d");
+    world.settle();
+    world.check_quiet();
+    for node in &world.nodes {
+        assert_eq!(node.entries(), [], "{}", node.name);
+    }
+}
+
+#[test]
+fn two_nodes_that_hold_the_same_files_fetch_nothing() {
+    let mut world = World::new(&["fs1", "fs2"]);
+    for (name, bytes) in [("a", "one"), ("d/b", "two"), ("d/e/c", "three")] {
+        world.write(0, name, bytes);
+    }
+    let same = world.nodes[0].disk.objects.clone();
+    world.nodes[1].disk.objects = same;
+    world.nodes.iter_mut().for_each(|node| node.inbox.clear());
+    world.scan(0);
+    world.scan(1);
+    world.link(0, 1);
+    world.settle();
+    world.check_quiet();
+    for node in &world.nodes {
+        assert_eq!(node.fetches(), 0);
+        assert_eq!(node.conflicts(), 0);
+        assert!(node.announced().iter().all(|announce| announce.inline.is_none()));
+        assert_eq!(node.disk.trash, []);
+    }
+}

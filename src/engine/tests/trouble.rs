@@ -3,8 +3,12 @@
 
 use std::time::Duration;
 
-use super::harness::{Dice, World};
-use crate::engine::{Effect, Input, MaxDelete};
+use recsync_proto::message::{Announcement, Lane, ShareMessage};
+
+use super::harness::{Dice, START_NS, What, World, path};
+use crate::engine::{Effect, Event, Hint, Input, Look, MaxDelete};
+use crate::index::IndexRead as _;
+use crate::tree::TreeError;
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -190,5 +194,417 @@ fn a_share_that_starts_again_on_a_link_is_opened_both_ways() {
         world.restart_share(1);
         world.settle();
         world.check_quiet();
+    }
+}
+
+// ---- paths that cannot be looked at ----------------------------------------------------------
+
+fn denied() -> Look {
+    Look::Unknown(TreeError::Denied)
+}
+
+fn troubles(world: &World, of: usize) -> usize {
+    world.nodes[of].events().filter(|event| matches!(event, Event::Trouble { .. })).count()
+}
+
+/// The delays before the next try that a node told of.
+fn delays(world: &World, of: usize) -> Vec<Duration> {
+    let delays = world.nodes[of].events().filter_map(|event| match event {
+        Event::Trouble { retry, .. } => Some(*retry),
+        _ => None,
+    });
+    delays.collect()
+}
+
+#[test]
+fn a_path_that_cannot_be_looked_at_is_tried_ever_more_rarely_and_is_no_delete() {
+    for (name, known) in [("d/0.wav", true), ("new.wav", false)] {
+        let mut world = with_calls(1);
+        world.nodes[0].disk.shows.insert(path(name), denied());
+        world.notice(0, &path(name), Hint::Written);
+        world.run_for(4 * HOUR);
+        assert_eq!(world.nodes[0].engine.load().failing, 1);
+        assert!(world.nodes[0].announced().is_empty());
+        let expected = (0..12).map(|power| SECOND * 2_u32.pow(power)).chain([HOUR; 3]);
+        assert_eq!(delays(&world, 0), expected.collect::<Vec<_>>(), "{name}");
+        world.nodes[0].disk.shows.clear();
+        world.run_for(HOUR);
+        assert_eq!(world.nodes[1].disk.objects.contains_key(&path(name)), known);
+        world.check_quiet();
+    }
+}
+
+#[test]
+fn a_file_that_changes_while_it_is_read_is_read_again() {
+    for look in [Look::Unstable, Look::TooFresh(SECOND)] {
+        let mut world = World::pair();
+        world.write(0, "a", "hello");
+        world.nodes[0].disk.shows.insert(path("a"), look);
+        world.run_for(60 * SECOND);
+        assert!(world.nodes[0].announced().is_empty());
+        let looks = world.nodes[0].looks();
+        assert!((50..=60 * 50).contains(&looks), "{looks} looks");
+        world.nodes[0].disk.shows.clear();
+        world.settle();
+        world.check_file(1, "a", "hello");
+        world.check_quiet();
+    }
+}
+
+#[test]
+fn what_a_peer_wants_where_nobody_can_look_is_held() {
+    let tree = |error| Look::Unknown(error);
+    for look in [
+        denied(),
+        tree(TreeError::Io("EIO".to_owned())),
+        Look::Special,
+        Look::Unsyncable("too long".to_owned()),
+        Look::Busy,
+    ] {
+        let mut world = with_calls(1);
+        world.nodes[1].disk.shows.insert(path("d/0.wav"), look.clone());
+        world.notice(1, &path("d/0.wav"), Hint::Written);
+        world.settle();
+        // The operation finds something else than expected, too.
+        world.nodes[1].disk.objects.get_mut(&path("d/0.wav")).unwrap().ctime_ns += 1;
+        world.write(0, "d/0.wav", "new");
+        world.run_for(60 * SECOND);
+        let peer = world.nodes[1].name.clone();
+        let seq = world.nodes[0].entry("d/0.wav").seq;
+        assert!(world.nodes[0].index.is_held(&peer, seq).unwrap(), "{look:?}");
+        assert_eq!(world.nodes[0].index.backlog(&peer).unwrap().files, 0);
+        world.nodes[1].disk.shows.clear();
+        world.notice(1, &path("d/0.wav"), Hint::Written);
+        world.run_for(2 * HOUR);
+        world.check_quiet();
+        world.check_file(1, "d/0.wav", "new");
+        assert!(!world.nodes[0].index.is_held(&peer, seq).unwrap());
+    }
+}
+
+#[test]
+fn a_fifo_in_the_way_of_a_peers_file_holds_it() {
+    let mut world = World::pair();
+    world.make(1, "a", What::Special);
+    world.settle();
+    world.write(0, "a", "hello");
+    world.run_for(4 * HOUR);
+    let peer = world.nodes[1].name.clone();
+    let seq = world.nodes[0].entry("a").seq;
+    assert!(world.nodes[0].index.is_held(&peer, seq).unwrap());
+    assert!(world.nodes[1].ops().len() < 20, "{} operations", world.nodes[1].ops().len());
+    world.remove(1, "a");
+    world.run_for(HOUR);
+    world.check_file(1, "a", "hello");
+    world.check_quiet();
+}
+
+#[test]
+fn a_directory_that_holds_what_is_not_synced_stays_and_is_held() {
+    let mut world = with_calls(3);
+    world.make(1, "d/fifo", What::Special);
+    world.settle();
+    world.remove(0, "d");
+    world.run_for(4 * HOUR);
+    assert_eq!(world.nodes[1].tree(), ["d/", "d/fifo special"]);
+    let peer = world.nodes[1].name.clone();
+    assert_eq!(world.nodes[0].index.backlog(&peer).unwrap().files, 0);
+    assert!(world.nodes[1].ops().len() < 24, "{} operations", world.nodes[1].ops().len());
+    world.remove(1, "d/fifo");
+    world.run_for(HOUR);
+    world.check_quiet();
+    assert!(world.nodes[1].disk.objects.is_empty());
+}
+
+// ---- paths that cannot be changed ------------------------------------------------------------
+
+#[test]
+fn a_failing_operation_is_tried_ever_more_rarely_and_keeps_nothing_else() {
+    let mut world = World::pair();
+    world.nodes[1].disk.refuses.insert(path("full.wav"), TreeError::NoSpace);
+    world.write(0, "full.wav", "too much");
+    world.run_for(4 * HOUR);
+    assert_eq!(delays(&world, 1).len(), 15, "{:?}", delays(&world, 1));
+    assert!(world.nodes[1].log.len() < 100, "{} effects in four hours", world.nodes[1].log.len());
+    for state in ["one", "two", "three"] {
+        world.write(0, "full.wav", state);
+        world.write(0, "other.wav", state);
+        world.run_for(SECOND);
+        world.check_file(1, "other.wav", state);
+    }
+    world.nodes[1].disk.refuses.clear();
+    world.run_for(2 * HOUR);
+    world.check_file(1, "full.wav", "three");
+    world.check_quiet();
+}
+
+#[test]
+fn thousands_of_failing_paths_keep_a_new_recording_from_nothing() {
+    let mut world = World::pair();
+    for call in 0..1_200 {
+        let name = format!("{call}.wav");
+        world.nodes[1].disk.refuses.insert(path(&name), TreeError::NoSpace);
+        world.write(0, &name, &name);
+    }
+    world.run_for(60 * SECOND);
+    world.write(0, "new.wav", "new");
+    world.run_for(SECOND);
+    world.check_file(1, "new.wav", "new");
+    world.nodes[1].disk.refuses.clear();
+    world.run_for(2 * HOUR);
+    world.check_quiet();
+    assert_eq!(world.nodes[1].disk.objects.len(), 1_201);
+}
+
+#[test]
+fn bytes_that_are_not_what_they_should_be_are_fetched() {
+    let mut world = World::pair();
+    world.cut(0, 1);
+    world.write(0, "a", "hello");
+    world.settle();
+    world.link(0, 1);
+    // Only the links' openings are delivered.
+    while world.nodes[0].announced().is_empty() {
+        assert!(world.act());
+    }
+    let announce = world.nodes[0].announced()[0].clone();
+    let (peer, lane) = (world.nodes[0].name.clone(), Lane::Live);
+    let message = ShareMessage::Announce(vec![Announcement {
+        seq: announce.seq,
+        path: announce.path,
+        record: announce.record,
+        inline: Some(b"jello".to_vec()),
+        moved_from: None,
+    }]);
+    world.input(1, Input::Message { peer, lane, message });
+    world.settle();
+    world.check_file(1, "a", "hello");
+    world.check_quiet();
+}
+
+#[test]
+fn a_file_that_the_peer_cannot_send_any_more_is_asked_for_ever_more_rarely() {
+    let mut world = World::pair();
+    let bytes = "x".repeat(300 << 10);
+    world.write(0, "a", &bytes);
+    // It vanishes before it is fetched, and nobody tells.
+    while world.nodes[1].jobs.is_empty() {
+        if !world.act() {
+            world.now = world.nodes[0].engine.next_due().unwrap();
+            world.turn(0);
+        }
+    }
+    let gone = world.nodes[0].disk.objects.remove(&path("a")).unwrap();
+    world.run_for(4 * HOUR);
+    assert_eq!(world.nodes[1].fetches(), 15);
+    assert_eq!(troubles(&world, 1), 15);
+    world.nodes[0].disk.objects.insert(path("a"), gone);
+    world.run_for(HOUR);
+    world.check_file(1, "a", &bytes);
+    world.check_quiet();
+}
+
+#[test]
+fn files_that_cannot_be_fetched_do_not_starve_those_that_can() {
+    let mut world = World::pair();
+    let bytes = |name: usize| format!("{name}").repeat(100 << 10);
+    world.cut(0, 1);
+    for name in 0..300 {
+        world.write(0, &format!("{name}"), &bytes(name));
+    }
+    world.settle();
+    // The newest two hundred are gone from the disk, and nobody tells.
+    for name in 100..300 {
+        world.nodes[0].disk.objects.remove(&path(&format!("{name}")));
+    }
+    world.link(0, 1);
+    world.run_for(60 * SECOND);
+    assert_eq!(world.nodes[1].disk.objects.len(), 100);
+}
+
+// ---- guards ----------------------------------------------------------------------------------
+
+/// A share of `count` directories with a call in each.
+fn with_days(count: usize) -> World {
+    let mut world = World::pair();
+    for day in 0..count {
+        world.write(0, &format!("day/{day}/call.wav"), &format!("call {day}"));
+    }
+    world.settle();
+    world.check_quiet();
+    world.forget();
+    world
+}
+
+#[test]
+fn what_the_guard_holds_keeps_nothing_else() {
+    let mut world = with_days(1_200);
+    world.limit_deletes(1, half());
+    world.remove(0, "day");
+    world.settle();
+    assert!(world.nodes[1].engine.held()[1].is_some());
+    world.write(0, "new.wav", "new");
+    world.run_for(SECOND);
+    world.check_file(1, "new.wav", "new");
+    let peer = world.nodes[1].name.clone();
+    assert_eq!(world.nodes[0].index.backlog(&peer).unwrap().files, 0, "held is no lag");
+    world.input(1, Input::Decide { confirm: true });
+    world.settle();
+    world.check_quiet();
+    assert_eq!(world.nodes[1].tree().len(), 1);
+}
+
+#[test]
+fn many_clashes_of_kinds_do_not_fill_the_lanes() {
+    let mut world = World::pair();
+    world.cut(0, 1);
+    for name in 0..1_100 {
+        world.write(1, &format!("{name}"), "a file");
+        world.mkdir(0, &format!("{name}"));
+    }
+    world.settle();
+    world.link(0, 1);
+    world.settle();
+    world.check_quiet();
+    assert_eq!(world.nodes[0].conflicts(), 1_100);
+}
+
+#[test]
+fn vanished_files_are_held_and_go_when_confirmed() {
+    let mut world = with_calls(40);
+    world.limit_deletes(0, half());
+    world.vanish(0, "d");
+    world.settle();
+    let held = world.nodes[0].events().filter(|event| matches!(event, Event::Guard(_))).count();
+    assert_eq!(held, 1, "told once");
+    assert_eq!(world.nodes[1].disk.objects.len(), 1 + 40 - 20);
+    world.write(0, "new.wav", "new");
+    world.run_for(SECOND);
+    world.check_file(1, "new.wav", "new");
+    world.input(0, Input::Decide { confirm: true });
+    world.run_for(120 * SECOND);
+    assert_eq!(world.nodes[0].engine.held(), [None, None]);
+    world.check_quiet();
+    assert_eq!(world.nodes[1].tree().len(), 1);
+    // And the guard is on again.
+    for call in 0..40 {
+        world.write(0, &format!("d/{call}.wav"), "again");
+    }
+    world.settle();
+    world.vanish(0, "d");
+    world.settle();
+    assert!(world.nodes[0].engine.held()[0].is_some());
+}
+
+#[test]
+fn vanished_files_are_held_and_come_back_when_refused() {
+    let mut world = with_calls(40);
+    world.mkdir(0, "d/empty");
+    world.settle();
+    world.limit_deletes(0, half());
+    world.vanish(0, "d");
+    world.settle();
+    assert!(world.nodes[0].engine.held()[0].is_some());
+    world.input(0, Input::Decide { confirm: false });
+    world.run_for(120 * SECOND);
+    world.check_quiet();
+    assert!(world.nodes[0].disk.objects.contains_key(&path("d/empty")));
+    assert_eq!(world.nodes[0].disk.objects.len(), 2 + 40 - 20, "20 were gone before it tripped");
+    // What is deleted from now on is deleted.
+    world.remove(0, "d/39.wav");
+    world.remove(0, "d/38.wav");
+    world.settle();
+    world.check_quiet();
+    assert_eq!(world.nodes[1].disk.objects.len(), 2 + 40 - 20 - 2);
+}
+
+#[test]
+fn a_peers_deletes_are_held_and_undone_when_refused() {
+    let mut world = with_calls(40);
+    world.limit_deletes(1, half());
+    world.remove(0, "d");
+    world.settle();
+    assert_eq!(world.nodes[1].disk.objects.len(), 1 + 40 - 20);
+    world.input(1, Input::Decide { confirm: false });
+    world.settle();
+    world.check_quiet();
+    assert_eq!(world.nodes[0].disk.objects.len(), 1 + 40 - 20, "they live again everywhere");
+    assert_eq!(world.nodes[1].engine.held(), [None, None]);
+}
+
+#[test]
+fn a_held_delete_survives_a_restart_of_either_node() {
+    for of in [0, 1] {
+        let mut world = with_calls(40);
+        world.limit_deletes(1, half());
+        world.remove(0, "d");
+        world.settle();
+        world.restart(of);
+        world.settle();
+        assert!(world.nodes[1].disk.objects.len() >= 2);
+        assert!(world.nodes[1].engine.held()[1].is_some() || of == 1);
+        world.input(1, Input::Decide { confirm: true });
+        world.settle();
+    }
+}
+
+#[test]
+fn a_rename_is_no_delete() {
+    let mut world = with_calls(100);
+    world.limit_deletes(0, half());
+    world.limit_deletes(1, half());
+    world.rename(0, "d", "e");
+    world.settle();
+    world.check_quiet();
+    assert_eq!(world.nodes[1].disk.objects.len(), 101);
+    assert_eq!(world.nodes[1].disk.trash, []);
+}
+
+#[test]
+fn a_rename_while_the_node_was_down_is_no_delete() {
+    for (from, to) in [("d", "e"), ("d", "c")] {
+        let mut world = with_calls(100);
+        world.limit_deletes(0, half());
+        world.limit_deletes(1, half());
+        world.rename(0, from, to);
+        world.nodes[0].inbox.clear();
+        world.restart(0);
+        world.settle();
+        world.check_quiet();
+        assert_eq!(world.nodes[0].engine.held(), [None, None]);
+        assert_eq!(world.nodes[1].disk.objects.len(), 101);
+        assert_eq!(world.nodes[1].disk.trash, []);
+    }
+}
+
+// ---- clocks ----------------------------------------------------------------------------------
+
+#[test]
+fn clocks_that_jump_change_who_wins_and_nothing_else() {
+    const DAY_NS: i64 = 86_400_000_000_000;
+    for skew_ns in [DAY_NS, -DAY_NS, i64::MIN / 2, -START_NS - DAY_NS] {
+        let mut world = with_calls(2);
+        world.nodes[1].skew_ns = skew_ns;
+        world.cut(0, 1);
+        world.write(0, "d/0.wav", "from fs1");
+        world.write(1, "d/0.wav", "from fs2");
+        world.write(1, "d/1.wav", "seen and changed");
+        world.settle();
+        world.link(0, 1);
+        world.settle();
+        world.check_quiet();
+        assert_eq!(world.nodes[0].conflicts(), 1);
+        // A change of what is there wins, whatever its author's clock says.
+        for (of, bytes) in [(0, "first"), (1, "second"), (0, "third")] {
+            world.write(of, "d/1.wav", bytes);
+            world.settle();
+            world.check_file(1 - of, "d/1.wav", bytes);
+        }
+        world.nodes[1].skew_ns = 0;
+        world.write(1, "d/1.wav", "the clock is set");
+        world.settle();
+        world.check_file(0, "d/1.wav", "the clock is set");
+        world.check_quiet();
+        assert_eq!(world.nodes[0].conflicts(), 1);
     }
 }

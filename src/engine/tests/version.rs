@@ -56,9 +56,7 @@ fn seen(record: &Record) -> Option<Content> {
 /// Plays a history and returns what each node knows in the end.
 fn play(acts: &[Act]) -> Vec<Record> {
     let mut records = vec![Record::default(); NODES];
-    let mut seq = 0;
-    for act in acts {
-        seq += 1;
+    for (seq, act) in (1..).zip(acts) {
         let dot = |at: usize| Dot { epoch: Epoch(at as u64), seq: Seq(seq) };
         match *act {
             Act::Write { at, content: tag, ms } => {
