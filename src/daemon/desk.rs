@@ -159,16 +159,18 @@ impl Desk {
             });
             match flatten(page) {
                 Ok(Page { entries, more }) => {
-                    self.say(&peer, ShareMessage::Digests { id, dir, entries, more });
+                    if !self.say(&peer, ShareMessage::Digests { id, dir, entries, more }) {
+                        tracing::debug!(%peer, "a verification ends with its link");
+                    }
                 }
                 Err(error) => tracing::warn!(%peer, %error, "cannot answer a verification"),
             }
         }
     }
 
-    fn say(&self, peer: &NodeName, body: ShareMessage) {
+    fn say(&self, peer: &NodeName, body: ShareMessage) -> bool {
         let message = Message::Share { share: self.site.name.clone(), body };
-        self.site.say(peer, Lane::Bulk, &message);
+        self.site.say(peer, Lane::Bulk, &message)
     }
 
     /// Compares this share with a peer's, and waits up to `timeout` for what is on its way.
@@ -275,7 +277,10 @@ struct Asker<'a> {
 impl Asker<'_> {
     fn ask(&self, dir: &SharePath, after: &[u8]) {
         let (dir, after) = (dir.as_bytes().to_vec(), after.to_vec());
-        self.desk.say(self.peer, ShareMessage::GetDigests { id: self.id, dir, after });
+        if !self.desk.say(self.peer, ShareMessage::GetDigests { id: self.id, dir, after }) {
+            // The word that the link is down may have come before the question.
+            self.desk.peer_down(self.peer);
+        }
     }
 
     fn wait(&self, dir: &[u8]) -> Result<Page, VerifyError> {

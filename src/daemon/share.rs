@@ -4,7 +4,7 @@
 //! them; a run that fails leaves nothing behind but the index, from which the next one begins.
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr as _;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
@@ -313,28 +313,33 @@ fn spawn_fetcher(
                     fetcher.work(tree, &mut out);
                 }
             }
-            for output in out.drain(..) {
-                fetched(&site, &metrics, output);
+            while !out.is_empty() {
+                let unsent: BTreeSet<NodeName> =
+                    out.drain(..).filter_map(|output| fetched(&site, &metrics, output)).collect();
+                // The word that the link is down may have come before this was asked for.
+                for peer in unsent {
+                    fetcher.peer_down(tree, &peer, &mut out);
+                }
             }
         }
     })
 }
 
-fn fetched(site: &Site, metrics: &Metrics, output: FetchOutput) {
+/// Returns the peer that could not be asked.
+fn fetched(site: &Site, metrics: &Metrics, output: FetchOutput) -> Option<NodeName> {
     match output {
         FetchOutput::Send { peer, lane, message } => {
             let share = site.name.clone();
-            site.say(&peer, lane, &Message::Share { share, body: message });
+            let sent = site.say(&peer, lane, &Message::Share { share, body: message });
+            (!sent).then_some(peer)
         }
         FetchOutput::Fetched { path, hash, source, reused } => {
             if reused > 0 {
                 let label = metrics::SavedBy::new(site.name.clone(), Saved::Delta);
                 metrics.saved_bytes.with(label).inc_by(reused);
             }
-            if let Err(why) = &source {
-                tracing::debug!(share = %site.name, %path, %why, "not fetched");
-            }
-            site.input(Input::Fetched { path, hash, source: source.ok() });
+            site.input(Input::Fetched { path, hash, source: source.map_err(Into::into) });
+            None
         }
     }
 }

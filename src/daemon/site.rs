@@ -77,13 +77,16 @@ impl Site {
     }
 
     /// Says something to a peer on the link in use, if there is one; waits for room.
-    pub(super) fn say(&self, peer: &NodeName, lane: Lane, message: &Message) {
+    /// False if it was not sent; if it was, and the link goes down, that is told afterwards.
+    #[must_use = "whoever waits for an answer would wait for ever"]
+    pub(super) fn say(&self, peer: &NodeName, lane: Lane, message: &Message) -> bool {
         let link = self.links.lock().unwrap_or_else(PoisonError::into_inner).get(peer).cloned();
         let sent = link.map(|link| link.send(lane, message));
-        if !matches!(sent, Some(Ok(()))) {
-            // Whoever waits for an answer hears that the link is down.
+        let is_sent = matches!(sent, Some(Ok(())));
+        if !is_sent {
             tracing::trace!(%peer, ?sent, "not sent");
         }
+        is_sent
     }
 
     /// How long a path must be quiet.

@@ -74,8 +74,8 @@ pub enum Input {
         path: SharePath,
         /// Which bytes.
         hash: Hash,
-        /// The bytes, or none if no peer had them.
-        source: Option<Source>,
+        /// The bytes, or why there are none.
+        source: Result<Source, NotFetched>,
     },
     /// A link to a peer is up; both lanes.
     PeerUp(NodeName),
@@ -193,6 +193,15 @@ pub enum Action {
         /// Modification time, if it differs.
         mtime_ns: Option<i64>,
     },
+}
+
+/// Why bytes were not had from a peer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NotFetched {
+    /// The peer does not have them (any more), or its link is down: in words.
+    Peer(String),
+    /// This disk does not take them.
+    Disk(TreeError),
 }
 
 /// Where a file's bytes come from.

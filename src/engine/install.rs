@@ -8,7 +8,8 @@ use recsync_proto::{Content, Hash, NodeName, Seq, SharePath};
 
 use super::conflict::{self, Digits};
 use super::effect::{
-    Action, AppliedKind, Done, Effect, Event, GuardEvent, Hint, Noticed, Op, Outcome, Saved, Source,
+    Action, AppliedKind, Done, Effect, Event, GuardEvent, Hint, NotFetched, Noticed, Op, Outcome,
+    Saved, Source,
 };
 use super::guard::Verdict;
 use super::plan::{Circumstances, Step, plan};
@@ -441,27 +442,36 @@ impl Engine {
         cx: &mut Cx<'_>,
         path: &SharePath,
         hash: Hash,
-        source: Option<Source>,
+        source: Result<Source, NotFetched>,
     ) -> Result<(), IndexError> {
         if self.fetching.get(path) != Some(&hash) {
             return Ok(());
         }
         self.fetching.remove(path);
-        if source.is_none() {
-            // The peer's file has changed or its link is down: news or a retry will come.
-            let retry = self.backoff(cx, path);
-            let why = "no connected peer has its bytes now".to_owned();
-            cx.event(Event::Trouble { path: path.clone(), why, retry, kind: "source" });
-            // The peer may tell of a newer state only once it has heard of this one.
-            self.settle_owed(path, AckState::Held);
-            return Ok(());
-        }
+        let source = match source {
+            Ok(source) => source,
+            // The peer's file has changed or its link is down: news or a retry will come. Or
+            // there is no room here.
+            Err(error) => {
+                let retry = self.backoff(cx, path);
+                let (why, kind) = match error {
+                    NotFetched::Peer(why) => {
+                        (format!("its bytes are not to be had now: {why}"), "source")
+                    }
+                    NotFetched::Disk(error) => (error.to_string(), kind_of(&error)),
+                };
+                cx.event(Event::Trouble { path: path.clone(), why, retry, kind });
+                // The peer may tell of a newer state only once it has heard of this one.
+                self.settle_owed(path, AckState::Held);
+                return Ok(());
+            }
+        };
         let entry = cx.entry(path)?;
         let winner = version::winner(&entry.record, cx.index.has_live_below(path)?);
         let wanted = winner.is_some_and(
             |winner| matches!(winner.content, Content::File { hash: wanted, .. } if wanted == hash),
         );
-        self.reconsider_with(cx, path, if wanted { source } else { None })
+        self.reconsider_with(cx, path, wanted.then_some(source))
     }
 
     /// Renames here what a peer renamed; where that cannot be, each name is dealt with by itself.

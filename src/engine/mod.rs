@@ -38,8 +38,8 @@ use recsync_proto::{Dot, Epoch, Hash, NodeName, Record, Seq, SharePath, Stamp};
 use crate::index::{Entry, Index, IndexError, Write};
 
 pub use effect::{
-    Action, Announce, AppliedKind, Done, Effect, Event, GuardEvent, Hint, Input, Look, Noticed,
-    Now, Op, Outcome, Saved, Source,
+    Action, Announce, AppliedKind, Done, Effect, Event, GuardEvent, Hint, Input, Look, NotFetched,
+    Noticed, Now, Op, Outcome, Saved, Source,
 };
 pub use guard::MaxDelete;
 

@@ -10,7 +10,7 @@ use recsync_proto::message::{FileRef, Lane, ShareMessage};
 use recsync_proto::{Hash, NodeName, Seq, SharePath};
 use thiserror::Error;
 
-use crate::engine::Source;
+use crate::engine::{NotFetched, Source};
 use crate::tree::TreeError;
 
 /// Every so many starts the oldest waiting file is taken instead of the newest.
@@ -76,6 +76,15 @@ pub enum FetchError {
     /// This disk refused.
     #[error("cannot write to .recsync/tmp: {0}")]
     Disk(TreeError),
+}
+
+impl From<FetchError> for NotFetched {
+    fn from(error: FetchError) -> Self {
+        match error {
+            FetchError::Disk(error) => NotFetched::Disk(error),
+            other => NotFetched::Peer(other.to_string()),
+        }
+    }
 }
 
 /// Files that are not yet asked for, the oldest first.

@@ -3,7 +3,7 @@
 //!
 //! Nothing here looks inside the program: nodes are set up by `init` and `peer add`, asked by the
 //! commands and over HTTP, and what they did is read from the disk by code of our own.
-#![allow(dead_code, reason = "each test program uses its own part of this")]
+#![allow(dead_code, unused_imports, reason = "each test program uses its own part of this")]
 
 mod http;
 mod node;
@@ -11,6 +11,8 @@ mod pair;
 mod tree;
 
 use std::fmt::Display;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -62,4 +64,38 @@ pub(crate) fn for_a_while(time: Duration, mut check: impl FnMut()) {
 /// True if `yes`, else why not, for [`until`].
 pub(crate) fn seen(yes: bool) -> Result<(), &'static str> {
     if yes { Ok(()) } else { Err("not yet") }
+}
+
+/// A small file system of its own; unmounted when dropped.
+#[derive(Debug)]
+pub(crate) struct Mount(PathBuf);
+
+impl Mount {
+    /// Mounts a tmpfs of a size as `mount` takes it. None, and a line that says so, where that
+    /// is not allowed.
+    pub(crate) fn tmpfs(test: &str, dir: &Path, size: &str) -> Option<Mount> {
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", &format!("size={size},mode=755"), "none"]).arg(dir);
+        let output = mount.stdin(Stdio::null()).output();
+        if output.as_ref().is_ok_and(|output| output.status.success()) {
+            return Some(Mount(dir.to_owned()));
+        }
+        eprintln!("skipped: {test}: it must be root to mount a small disk: {output:?}");
+        None
+    }
+
+    /// Gives it another size.
+    pub(crate) fn resize(&self, size: &str) {
+        let mut mount = Command::new("mount");
+        mount.args(["-o", &format!("remount,size={size}")]).arg(&self.0);
+        assert!(mount.status().unwrap().success());
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        // Lazily: a daemon may still have it open.
+        let unmounted = Command::new("umount").arg("-l").arg(&self.0).status();
+        assert!(unmounted.unwrap().success(), "{} stays mounted", self.0.display());
+    }
 }

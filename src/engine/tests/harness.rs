@@ -14,8 +14,8 @@ use recsync_proto::{Content, Dot, Epoch, Hash, NodeName, SharePath};
 
 use crate::engine::plan::{Circumstances, Step, plan};
 use crate::engine::{
-    Action, Announce, Done, Effect, Engine, Event, Hint, Input, Load, Look, MaxDelete, Noticed,
-    Now, Op, Outcome, Settings, Source, version,
+    Action, Announce, Done, Effect, Engine, Event, Hint, Input, Load, Look, MaxDelete, NotFetched,
+    Noticed, Now, Op, Outcome, Settings, Source, version,
 };
 use crate::index::{Entry, Index as _, IndexRead as _, Installed, Memory, Write};
 use crate::tree::{Fingerprint, Kind, Place, TreeError};
@@ -862,6 +862,7 @@ impl World {
             }
             Effect::Fetch { path, file, peer, .. } => {
                 let source = self.fetch(of, &peer, &file.path, file.hash);
+                let source = source.ok_or_else(|| NotFetched::Peer("it is gone there".to_owned()));
                 self.input(of, Input::Fetched { path, hash: file.hash, source });
             }
             Effect::Scan(dir) => self.do_scan(of, &dir),

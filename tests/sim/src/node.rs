@@ -392,7 +392,11 @@ impl Life {
                     wants.sends.push((peer, lane, message));
                 }
                 FetchOutput::Fetched { path, hash, source, .. } => {
-                    wants.answers.push(Input::Fetched { path, hash, source: source.ok() });
+                    wants.answers.push(Input::Fetched {
+                        path,
+                        hash,
+                        source: source.map_err(Into::into),
+                    });
                 }
             }
         }
