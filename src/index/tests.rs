@@ -150,7 +150,13 @@ impl Stored {
 
     fn reopen(&mut self) {
         self.store = None;
-        self.store = Some(Store::open(&self.file(), || EPOCH).unwrap());
+        // A child process that another test is just starting holds the lock until its exec.
+        let mut opened = Store::open(&self.file(), || EPOCH);
+        while matches!(opened, Err(IndexError::InUse { .. })) {
+            std::thread::yield_now();
+            opened = Store::open(&self.file(), || EPOCH);
+        }
+        self.store = Some(opened.unwrap());
     }
 
     fn get(&self) -> &Store {
