@@ -21,6 +21,7 @@ use super::switch::move_to;
 use super::{exchanged_id, exchanged_name, is_same_object};
 use crate::index::{IndexError, IndexRead, Intent};
 use crate::observe::hash;
+use crate::sys::Failpoint;
 use crate::transfer::{transfer_name, transfer_of};
 use crate::tree::{Kind, Place, RootError, Tree, TreeError, trash_place};
 
@@ -87,7 +88,10 @@ pub fn recover<T: Tree, I: IndexRead>(
     let intents = index.intents()?;
     for intent in &intents {
         match recovery.settle(intent) {
-            Ok(()) => recovery.report.done.push(intent.id),
+            Ok(()) => {
+                Failpoint::RecoverSettled.hit();
+                recovery.report.done.push(intent.id);
+            }
             Err(error) => recovery.trouble(Place::Share(intent.path.clone()), error),
         }
         recovery.report.dirty.push(intent.path.clone());
@@ -104,7 +108,9 @@ pub fn recover<T: Tree, I: IndexRead>(
             recovery.trouble(Place::Temp(name), error);
         }
     }
+    Failpoint::RecoverSwept.hit();
     recovery.make_durable();
+    Failpoint::RecoverSynced.hit();
     Ok(recovery.report)
 }
 

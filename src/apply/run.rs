@@ -13,6 +13,7 @@ use super::stage::{discard, stage};
 use super::switch::{Left, Switched, switch};
 use super::{Undone, is_same_object};
 use crate::engine::{Done, Op, Outcome};
+use crate::sys::Failpoint;
 use crate::tree::{Fingerprint, Kind, Place, Tree, TreeError};
 
 /// Makes a batch of guarded changes, in order, and returns how each ended, by its number.
@@ -23,6 +24,7 @@ pub fn run<T: Tree>(tree: &T, ops: Vec<Op>) -> Vec<(u64, Outcome)> {
         let failed = Outcome::Failed(TreeError::Io(error.to_string()));
         return ops.iter().map(|op| (op.id, failed.clone())).collect();
     }
+    Failpoint::ApplyBegun.hit();
     let staged = stage(tree, &ops);
     let mut switched = Vec::with_capacity(ops.len());
     for (op, staged) in ops.iter().zip(staged) {
@@ -58,6 +60,9 @@ fn sync<T: Tree>(tree: &T, switched: &[Result<Switched<T::File>, Undone>]) -> Ve
             object.is_none_or(|object| tree.sync(object).is_ok())
         })
         .collect();
+    if changes().flatten().any(|change| change.metadata.is_some()) {
+        Failpoint::MetadataSynced.hit();
+    }
     let mut by_dir = BTreeMap::<&Place, Vec<usize>>::new();
     for (number, change) in changes().enumerate() {
         for dir in change.into_iter().flat_map(|change| &change.touched) {
@@ -71,6 +76,7 @@ fn sync<T: Tree>(tree: &T, switched: &[Result<Switched<T::File>, Undone>]) -> Ve
             }
         }
     }
+    Failpoint::NamesSynced.hit();
     durable
 }
 

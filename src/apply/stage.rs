@@ -9,6 +9,7 @@ use recsync_proto::{Hash, SharePath};
 use super::{Undone, exchanged_name, part_name};
 use crate::engine::{Action, Op, Source};
 use crate::observe::{ReadError, hash};
+use crate::sys::Failpoint;
 use crate::tree::{Fingerprint, Kind, Place, Tree, TreeError};
 
 /// An object that is ready to be switched in.
@@ -85,6 +86,7 @@ fn make<T: Tree>(tree: &T, op: &Op) -> Result<Option<Making<T::File>>, Undone> {
                 drop_written(tree, written);
                 return Err(Undone::Failed(error));
             }
+            Failpoint::StageWritten.hit();
             tree.start_sync(&written.file);
             Ok(Some(Making::Written(written)))
         }
@@ -204,7 +206,10 @@ fn create<T: Tree>(tree: &T, name: String) -> Result<Written<T::File>, Undone> {
 /// Syncs a file and closes it: with it open for writing, the probe for writers would find us.
 fn finish<T: Tree>(tree: &T, written: Written<T::File>) -> Result<Staged, Undone> {
     match tree.sync(&written.file).and_then(|()| tree.stat_file(&written.file)) {
-        Ok(stat) => Ok(Staged { name: written.name, stat, transfer: written.transfer }),
+        Ok(stat) => {
+            Failpoint::StageSynced.hit();
+            Ok(Staged { name: written.name, stat, transfer: written.transfer })
+        }
         Err(error) => {
             // After a failed sync the kernel may call lost pages clean: these bytes are done for,
             // a transfer's too.
@@ -235,6 +240,7 @@ fn name_for_exchange<T: Tree>(
             discard(tree, &staged);
             return Err(Undone::Failed(error));
         }
+        Failpoint::StageNamed.hit();
         staged.name = name;
     }
     Ok(Some(staged))

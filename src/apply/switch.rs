@@ -11,6 +11,7 @@ use recsync_proto::path::COMPONENT_LEN_MAX;
 use super::stage::{Staged, is_ours};
 use super::{Undone, is_expected, is_same_object, writer_at};
 use crate::engine::{Action, Op};
+use crate::sys::Failpoint;
 use crate::tree::{Fingerprint, Kind, Place, Tree, TreeError, Writer};
 
 /// Mode of directories that are made because something is put below them; their own record
@@ -127,7 +128,10 @@ fn make_parents<T: Tree>(tree: &T, op: &Op, made: &mut Vec<SharePath>) -> Result
     }
     for dir in missing.into_iter().rev() {
         match tree.make_dir(&Place::Share(dir.clone()), PARENT_MODE) {
-            Ok(()) => made.push(dir),
+            Ok(()) => {
+                Failpoint::ParentMade.hit();
+                made.push(dir);
+            }
             // Somebody made it in this instant; if it is no directory, the next call says so.
             Err(TreeError::Exists) => {}
             Err(error) => return Err(refused(error)),
@@ -140,6 +144,7 @@ fn make_parents<T: Tree>(tree: &T, op: &Op, made: &mut Vec<SharePath>) -> Result
 fn put<T: Tree>(tree: &T, op: &Op, staged: &Staged) -> Result<Switched<T::File>, Undone> {
     let path = Place::Share(op.path.clone());
     tree.rename(&Place::Temp(staged.name.clone()), &path).map_err(refused)?;
+    Failpoint::Put.hit();
     let mut switched = Switched::new(Left::Object(staged.stat));
     switched.touch(&path);
     Ok(switched)
@@ -149,6 +154,7 @@ fn put<T: Tree>(tree: &T, op: &Op, staged: &Staged) -> Result<Switched<T::File>,
 fn make_dir<T: Tree>(tree: &T, op: &Op, mode: u32) -> Result<Switched<T::File>, Undone> {
     let path = Place::Share(op.path.clone());
     tree.make_dir(&path, mode).map_err(refused)?;
+    Failpoint::DirMade.hit();
     let mut switched = Switched::new(Left::Dir);
     switched.touch(&path);
     Ok(switched)
@@ -173,6 +179,7 @@ fn replace<T: Tree>(
         place_for_displaced(op)?;
     }
     tree.exchange(&temp, &path).map_err(refused)?;
+    Failpoint::Exchanged.hit();
     match move_displaced(tree, op, expect, &temp) {
         Ok(displaced) => {
             let mut switched = Switched::new(Left::Object(staged.stat));
@@ -200,7 +207,9 @@ fn move_displaced<T: Tree>(
         tree.remove_dir(temp).map_err(refused)?;
         return Ok(None);
     }
-    move_to(tree, temp, place_for_displaced(op)?).map(Some)
+    let place = move_to(tree, temp, place_for_displaced(op)?)?;
+    Failpoint::Displaced.hit();
+    Ok(Some(place))
 }
 
 /// Takes back an exchange whose other half was not what it should be.
@@ -243,9 +252,11 @@ fn remove<T: Tree>(tree: &T, op: &Op) -> Result<Switched<T::File>, Undone> {
     switched.touch(&path);
     if expect.kind == Kind::Dir {
         tree.remove_dir(&path).map_err(refused)?;
+        Failpoint::DirRemoved.hit();
         return Ok(switched);
     }
     let place = move_to(tree, &path, place_for_displaced(op)?)?;
+    Failpoint::Displaced.hit();
     if let Err(why) = expect_object_at(tree, &place, expect) {
         // If its name is taken again, it is kept where it is.
         let back = tree.rename(&place, &path);
@@ -270,6 +281,7 @@ fn rename<T: Tree>(
     let (from, path) = (Place::Share(from.clone()), Place::Share(op.path.clone()));
     expect_at(tree, &from, from_expect)?;
     tree.rename(&from, &path).map_err(refused)?;
+    Failpoint::Renamed.hit();
     let dressed = expect_object_at(tree, &path, from_expect)
         .and_then(|()| dress(tree, &path, from_expect, mode, Some(mtime_ns)));
     match dressed {
@@ -332,6 +344,7 @@ fn dress<T: Tree>(
     let mtime_ns = mtime_ns.filter(|&mtime_ns| mtime_ns != before.mtime_ns);
     if let Some(mtime_ns) = mtime_ns {
         tree.set_mtime(&object, mtime_ns).map_err(refused)?;
+        Failpoint::MtimeSet.hit();
     }
     if let Some(mode) = mode
         && let Err(error) = tree.set_mode(&object, mode)
@@ -345,7 +358,10 @@ fn dress<T: Tree>(
         ..before
     };
     match tree.stat_file(&object) {
-        Ok(after) if is_dressed(&wanted, &after) => Ok((after, Some(object))),
+        Ok(after) if is_dressed(&wanted, &after) => {
+            Failpoint::Dressed.hit();
+            Ok((after, Some(object)))
+        }
         _ => Err(Undone::Changed),
     }
 }

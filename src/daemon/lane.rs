@@ -16,6 +16,7 @@ use recsync_proto::{Message, SharePath};
 use super::site::Site;
 use crate::engine::{Announce, Hint, Input, Noticed};
 use crate::net::{Link, SendError};
+use crate::sys::mark;
 use crate::transfer::{self, Outlines};
 
 /// Entries that may wait in a lane when a peer asks for yet more bytes.
@@ -134,6 +135,7 @@ impl Worker {
 
     /// False if the link is down.
     fn say(&self, body: ShareMessage) -> bool {
+        mark_said(&body);
         let message = Message::Share { share: self.site.name.clone(), body };
         let sent = self.link.send(self.lane, &message);
         match &sent {
@@ -179,6 +181,23 @@ impl Worker {
     fn look_again(&self, path: SharePath) {
         let noticed = Noticed::Scan;
         self.site.input(Input::Dirty { path, hint: Hint::Written, noticed });
+    }
+}
+
+/// Tells a tracer what is said, before it is on its way.
+fn mark_said(body: &ShareMessage) {
+    match body {
+        ShareMessage::Announce(announcements) => {
+            for Announcement { seq, path, .. } in announcements {
+                mark(|| format!("announce {} {path}", seq.0));
+            }
+        }
+        ShareMessage::Acks(acks) => {
+            for ack in acks {
+                mark(|| format!("ack {} {:?}", ack.seq.0, ack.state));
+            }
+        }
+        _ => {}
     }
 }
 

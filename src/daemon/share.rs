@@ -29,7 +29,7 @@ use crate::engine::{self, Effect, Engine, Hint, Input, Look, Noticed, Now, Saved
 use crate::index::{Index as _, IndexError, IndexRead as _, Installed, Store, Write};
 use crate::net::Link;
 use crate::observe;
-use crate::sys::{self, Clock};
+use crate::sys::{self, Clock, Failpoint};
 use crate::telemetry::events::Problem;
 use crate::telemetry::metrics;
 use crate::telemetry::{Events, Metrics};
@@ -455,10 +455,13 @@ impl Loop {
             effects.extend(self.step(now, Input::Tick)?);
         }
         effects.extend(self.engine.pump(now, &mut self.store)?);
+        Failpoint::CommitBegun.hit();
         self.store.commit()?;
+        Failpoint::Committed.hit();
         self.site.gate.set_busy(self.engine.is_busy());
         self.board.progress(self.engine.load(), self.engine.held(), now.wall_ns);
         self.hand_out(now, effects);
+        Failpoint::HandedOut.hit();
         Ok(true)
     }
 

@@ -1,8 +1,9 @@
-//! The clock, chance, and the few raw system calls that no crate offers safely.
+//! The clock, chance, the few raw system calls that no crate offers safely, and the hooks of tests.
 //!
 //! **Invariant:** the only `unsafe` code of the program is in `raw.rs` here, each block with its reason
 //! and a test.
 
+mod hook;
 mod raw;
 
 use std::os::fd::BorrowedFd;
@@ -11,6 +12,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::io::Errno;
 
+pub use self::hook::{Failpoint, mark};
 use crate::engine::Now;
 
 /// Reads the machine's clocks.

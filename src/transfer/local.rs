@@ -15,6 +15,7 @@ use recsync_proto::{Hash, Seq, SharePath};
 use super::{transfer_name, whole_name};
 use crate::observe::blocks::{block_hash, block_range};
 use crate::observe::read_full;
+use crate::sys::Failpoint;
 use crate::tree::{Kind, Place, Tree, TreeError};
 
 /// A file on its way to being whole.
@@ -190,6 +191,7 @@ pub(super) fn hand_over<T: Tree>(tree: &T, file: &FileRef, seq: Seq) -> Result<S
         }
         renamed => renamed?,
     }
+    Failpoint::TransferWhole.hit();
     Ok(name)
 }
 

@@ -1,5 +1,5 @@
 //! Real nodes for tests: daemons of the real program, on real directories, with real TLS on
-//! loopback. Used by `nodes`, `traces` and `crash`.
+//! loopback. Used by `nodes`, `traces`, `crash` and `faults`.
 //!
 //! Nothing here looks inside the program: nodes are set up by `init` and `peer add`, asked by the
 //! commands and over HTTP, and what they did is read from the disk by code of our own.
@@ -9,6 +9,7 @@ mod http;
 mod node;
 mod pair;
 mod tree;
+mod users;
 
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
@@ -19,6 +20,7 @@ use std::time::{Duration, Instant};
 pub(crate) use node::Node;
 pub(crate) use pair::Pair;
 pub(crate) use tree::{Object, Tree, hash, unique};
+pub(crate) use users::{Journal, LONG, nothing_is_left, under_load};
 
 /// How long anything may take before a test fails: far more than it takes on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);

@@ -166,8 +166,23 @@ impl Node {
         Ran { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
     }
 
+    /// Unsets a variable again.
+    pub(crate) fn unset_env(&mut self, key: &str) {
+        self.env.remove(key);
+    }
+
     /// Starts the daemon and waits until it answers.
     pub(crate) fn spawn(&mut self) {
+        self.launch();
+        until(&format!("{} answers", self.name), || {
+            let ended = self.child.as_mut().and_then(|child| child.try_wait().unwrap());
+            assert_eq!(ended, None, "{} did not start", self.name);
+            self.get("/healthz").map(drop)
+        });
+    }
+
+    /// Starts the daemon.
+    pub(crate) fn launch(&mut self) {
         assert!(self.child.is_none(), "{} runs already", self.name);
         let log = OpenOptions::new().append(true).create(true).open(self.log_path()).unwrap();
         let mut command = self.command();
@@ -181,11 +196,19 @@ impl Node {
             command.uid(uid).gid(uid);
         }
         self.child = Some(command.spawn().unwrap());
-        until(&format!("{} answers", self.name), || {
-            let ended = self.child.as_mut().and_then(|child| child.try_wait().unwrap());
-            assert_eq!(ended, None, "{} did not start", self.name);
-            self.get("/healthz").map(drop)
-        });
+    }
+
+    /// Tells whether the daemon has been killed; if so, it can be started again.
+    ///
+    /// # Panics
+    /// If it ended in another way.
+    pub(crate) fn was_killed(&mut self) -> bool {
+        let ended = self.child.as_mut().and_then(|child| child.try_wait().unwrap());
+        if let Some(status) = ended {
+            assert_eq!(status.signal(), Some(9), "{} was to be killed: {status}", self.name);
+            self.child = None;
+        }
+        ended.is_some()
     }
 
     /// Starts the daemon and waits until all shares are scanned and watched.
