@@ -650,7 +650,9 @@ impl Engine {
         self.forgive(&path);
         for (dir, fingerprint) in done.made {
             let mut entry = cx.entry(&dir)?;
-            if entry.installed.is_none() {
+            // One that was there before is gone, though nobody has looked yet: the mode that this
+            // one was made with is nobody's wish.
+            if entry.installed.as_ref().is_none_or(|was| was.content.is_dir()) {
                 let mode = fingerprint.mode;
                 entry.installed =
                     Some(Installed { content: Content::Dir, fingerprint, mtime_ns: 0, mode });
@@ -678,7 +680,10 @@ impl Engine {
         };
         cx.put(&path, entry)?;
         if let (Some(copy), Some(before), Some(fingerprint)) = (copy, before, done.displaced) {
-            self.kept(cx, &path, &copy, Installed { fingerprint, ..before })?;
+            // Its bytes are the ones known; its mode may have been set in the last moment.
+            let changed = fingerprint.mode != before.fingerprint.mode;
+            let mode = if changed { fingerprint.mode } else { before.mode };
+            self.kept(cx, &path, &copy, Installed { fingerprint, mode, ..before })?;
         }
         if let Some(content) = drops {
             let mut entry = cx.entry(&path)?;
@@ -690,10 +695,10 @@ impl Engine {
         self.reconsider(cx, &path)?;
         if let Some(from) = &from {
             self.reconsider(cx, from)?;
-            self.reconsider_parent(cx, from)?;
+            self.reconsider_above(cx, from)?;
         }
         if kind == AppliedKind::Delete {
-            self.reconsider_parent(cx, &path)?;
+            self.reconsider_above(cx, &path)?;
         } else if kind == AppliedKind::Update {
             // What waits below a name that became a directory can go on.
             self.start_sweep();
@@ -730,24 +735,28 @@ impl Engine {
         there.installed = Some(kept);
         cx.put(copy, there)?;
         cx.event(Event::Conflict { path: path.clone(), copy: copy.clone() });
-        self.reconsider(cx, copy)
+        self.reconsider(cx, copy)?;
+        self.reconsider_above(cx, copy)
     }
 
-    /// Plans a directory anew that may have lost its last live entry.
-    pub(super) fn reconsider_parent(
+    /// Plans the directories above a path anew that hang on what is below them: to be called when
+    /// the path's record came to life or died, or what was installed there is gone.
+    pub(super) fn reconsider_above(
         &mut self,
         cx: &mut Cx<'_>,
         path: &SharePath,
     ) -> Result<(), IndexError> {
-        let parent = path.parent();
-        if parent.is_root() {
-            return Ok(());
+        for above in path.ancestors() {
+            let Some(entry) = cx.index.entry(&above)? else { continue };
+            if !version::holds(&entry.record, &Content::Dir) {
+                self.reconsider(cx, &above)?;
+            }
+            if !entry.record.is_tombstone() {
+                // Whatever is higher up has this one live below it, as before.
+                break;
+            }
         }
-        let Some(entry) = cx.index.entry(&parent)? else { return Ok(()) };
-        if version::holds(&entry.record, &Content::Dir) || entry.installed.is_none() {
-            return Ok(());
-        }
-        self.reconsider(cx, &parent)
+        Ok(())
     }
 
     pub(super) fn owe(&mut self, path: &SharePath, owed: Owed) {

@@ -110,19 +110,23 @@ impl Engine {
                 if let Some(rename) = rename {
                     self.renamed(cx, path, rename)?;
                 }
-                return self.wake_parent(cx, path);
+                return self.wake(cx, path);
             }
             Look::Absent | Look::Found { .. } => self.absorb_look(cx, path, &look, dirt)?,
         }
-        if look == Look::Absent {
-            self.wake_parent(cx, path)?;
+        if matches!(look, Look::Absent | Look::Found { content: Content::Dir, .. }) {
+            self.wake(cx, path)?;
         }
         self.rename_off(cx, rename)
     }
 
     /// A vanished directory waits for the looks at what it held, level by level: the last of
-    /// them ends its wait, which would else double with each level.
-    fn wake_parent(&mut self, cx: &Cx<'_>, path: &SharePath) -> Result<(), IndexError> {
+    /// them ends its wait, which would else double with each level. And what is to be put below a
+    /// name waits until no file or link has it.
+    fn wake(&mut self, cx: &Cx<'_>, path: &SharePath) -> Result<(), IndexError> {
+        if cx.index.has_live_below(path)? {
+            self.start_sweep();
+        }
         let parent = path.parent();
         if self.settle.contains(&parent) && !cx.index.has_installed_below(&parent)? {
             self.settle.hasten(&parent, cx.now.mono);
@@ -216,11 +220,12 @@ impl Engine {
                     entry.installed = None;
                     cx.put(path, entry)?;
                     self.reconsider(cx, path)?;
-                    return self.reconsider_parent(cx, path);
+                    return self.reconsider_above(cx, path);
                 } else if self.restoring {
                     entry.installed = None;
                     cx.put(path, entry)?;
-                    return self.reconsider(cx, path);
+                    self.reconsider(cx, path)?;
+                    return self.reconsider_above(cx, path);
                 } else if was.is_some_and(Content::is_dir) {
                     // What the guard holds keeps the directories above it too.
                     let held = self.local_guard.held().is_some();
@@ -357,6 +362,7 @@ impl Engine {
         let mtime_ns = Register { value: fingerprint.mtime_ns, stamp: stamp.clone() };
         let value =
             Value { dot: self.dot(seq), stamp: stamp.clone(), content: content.clone(), mtime_ns };
+        let was_dead = entry.record.is_tombstone();
         version::write(&mut entry.record, seen, value);
         let known_mode = entry.record.mode.as_ref().map(|mode| mode.value);
         if !matches!(content, Content::Symlink { .. }) && known_mode != Some(fingerprint.mode) {
@@ -364,6 +370,9 @@ impl Engine {
         }
         entry.installed = Some(installed(content, fingerprint));
         self.log(cx, path, entry, seq, dirt, Some(fingerprint.ctime_ns))?;
+        if was_dead {
+            self.reconsider_above(cx, path)?;
+        }
         Ok(seq)
     }
 
@@ -374,7 +383,7 @@ impl Engine {
         let dot = self.dot(seq);
         version::delete(&mut entry.record, &was.content, dot);
         self.log(cx, path, entry, seq, dirt, None)?;
-        self.reconsider_parent(cx, path)
+        self.reconsider_above(cx, path)
     }
 
     fn metadata(

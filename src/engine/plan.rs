@@ -53,6 +53,10 @@ pub fn plan(
 ) -> Step {
     match (winner, installed) {
         (None, None) => Step::Nothing,
+        // A directory that is only implied is made together with what it holds.
+        (Some(winner), None) if winner.content.is_dir() && winner.mtime_ns.is_none() => {
+            Step::Nothing
+        }
         (Some(_), None) => Step::Install,
         (Some(winner), Some(installed)) if winner.content == installed.content => {
             metadata(winner, installed)

@@ -315,15 +315,16 @@ impl Engine {
         let mut entry = cx.entry(path)?;
         let merged = version::merge(&entry.record, record);
         if merged != entry.record {
+            let was_dead = entry.record.is_tombstone();
             entry.via = (merged == *record).then(|| name.clone());
             entry.record = merged;
             entry.seq = self.take_seq();
             entry.changed_ns = cx.now.wall_ns;
             entry.pending = self.is_pending(cx, path, &entry)?;
-            let dead = entry.record.is_tombstone();
+            let is_dead = entry.record.is_tombstone();
             cx.put(path, entry)?;
-            if dead {
-                self.reconsider_parent(cx, path)?;
+            if is_dead != was_dead {
+                self.reconsider_above(cx, path)?;
             }
         }
         self.owe(path, Owed { peer: name.clone(), seq, held: false });

@@ -71,12 +71,12 @@ pub fn look<T: Tree>(
 fn not_there<T: Tree>(tree: &T, path: &SharePath, error: TreeError) -> Look {
     match error {
         TreeError::NotFound => Look::Absent,
-        // Something above may be a plain file now: then nothing can be below it. A symbolic link
-        // above is no such evidence: an archive that was moved away and linked is still there.
+        // Something above may be no directory now: then nothing can be below it in this share. What
+        // a symbolic link points to is no part of it.
         TreeError::WrongKind => {
             let mut above = path.ancestors().map(|dir| tree.stat(&Place::Share(dir)));
             match above.find(|stat| *stat != Err(TreeError::WrongKind)) {
-                Some(Ok(found)) if matches!(found.kind, Kind::File | Kind::Special) => Look::Absent,
+                Some(Ok(found)) if found.kind != Kind::Dir => Look::Absent,
                 _ => Look::Unknown(error),
             }
         }

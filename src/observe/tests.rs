@@ -12,7 +12,7 @@ use super::fixture::{Act, Share, hash_of, share_path, wall_ns};
 use super::{ScanError, ScanItem, ScanReport, look, scan};
 use crate::engine::{Hint, Look};
 use crate::index::{Entry, Index as _, Installed, Memory, Write};
-use crate::tree::{Kind, Place, Tree, TreeError};
+use crate::tree::{Kind, Place, Tree};
 
 const SETTLE: Duration = Duration::from_millis(20);
 const SECOND: i64 = 1_000_000_000;
@@ -47,15 +47,16 @@ fn a_look_tells_what_is_there() {
 }
 
 #[test]
-fn nothing_is_below_a_file_but_something_may_be_behind_a_link() {
+fn nothing_is_below_a_file_or_a_link() {
     let share = Share::new();
     share.put("file", b"bytes");
     share.put_dir("dir");
     share.put_link("link", "dir");
     assert_eq!(written(&share.tree, "file/a"), Look::Absent);
     assert_eq!(written(&share.tree, "file/a/b"), Look::Absent);
-    assert_eq!(written(&share.tree, "link/a"), Look::Unknown(TreeError::WrongKind));
-    assert_eq!(written(&share.tree, "link/a/b"), Look::Unknown(TreeError::WrongKind));
+    share.put("dir/a", b"elsewhere");
+    assert_eq!(written(&share.tree, "link/a"), Look::Absent);
+    assert_eq!(written(&share.tree, "link/a/b"), Look::Absent);
 }
 
 #[test]
