@@ -9,4 +9,6 @@
 
 #[path = "faults/failpoints.rs"]
 mod failpoints;
+#[path = "faults/order.rs"]
+mod order;
 mod support;

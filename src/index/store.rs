@@ -60,6 +60,7 @@ impl Store {
         // Before the first write: a file that is not ours is not touched.
         migrate::version(&conn, path)?;
         configure(&conn, path)?;
+        make_durable(&conn, path)?;
         migrate::migrate(&mut conn, path, fresh_epoch)?;
         Ok(Store { reads: Reader::over(conn, path)?, _lock: lock })
     }
@@ -445,5 +446,15 @@ fn configure(conn: &Connection, path: &Path) -> Result<(), IndexError> {
     match set().map_err(|error| from_sqlite(path, error))?.as_str() {
         "wal" => Ok(()),
         mode => Err(other(path, format!("its filesystem allows no WAL, only {mode}"))),
+    }
+}
+
+/// Makes what the write-ahead log holds durable: a process that was killed, or whose sync failed,
+/// may have written it only. Moved into the database, it is written anew, and synced.
+fn make_durable(conn: &Connection, path: &Path) -> Result<(), IndexError> {
+    let busy = conn.query_row("PRAGMA wal_checkpoint(FULL)", [], |row| row.get(0));
+    match busy.map_err(|error| from_sqlite(path, error))? {
+        false => Ok(()),
+        true => Err(other(path, "a reader keeps its log from being moved into it")),
     }
 }

@@ -8,6 +8,7 @@
 mod http;
 mod node;
 mod pair;
+mod strace;
 mod tree;
 mod users;
 
@@ -19,6 +20,7 @@ use std::time::{Duration, Instant};
 
 pub(crate) use node::Node;
 pub(crate) use pair::Pair;
+pub(crate) use strace::{Call, Strace};
 pub(crate) use tree::{Object, Tree, hash, unique};
 pub(crate) use users::{Journal, LONG, nothing_is_left, under_load};
 
