@@ -50,6 +50,8 @@ pub(super) struct BoardState {
     pub(super) held: [Option<(u64, u64)>; 2],
     /// When something began to wait for the operator, nanoseconds since 1970.
     pub(super) held_since_ns: Option<i64>,
+    /// Since when the root is not fit to be touched, nanoseconds since 1970.
+    pub(super) root_lost_ns: Option<i64>,
     pub(super) unwatched: usize,
     pub(super) unwatched_why: Option<String>,
     pub(super) scan: ScanReport,
@@ -63,6 +65,7 @@ impl ShareBoard {
             load: Load::default(),
             held: [None; 2],
             held_since_ns: None,
+            root_lost_ns: None,
             unwatched: 0,
             unwatched_why: None,
             scan: ScanReport::default(),
@@ -83,9 +86,17 @@ impl ShareBoard {
         self.lock().stage = stage;
     }
 
+    /// The root is not fit to be touched, as seen at this wall clock time.
+    pub(super) fn lost_root(&self, error: RootError, wall_ns: i64) {
+        let mut state = self.lock();
+        state.stage = Stage::NoRoot(error);
+        state.root_lost_ns.get_or_insert(wall_ns);
+    }
+
     pub(super) fn started(&self, running: Running) {
         let mut state = self.lock();
         state.stage = Stage::Scanning;
+        state.root_lost_ns = None;
         state.running = Some(running);
     }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use recsync_proto::{NodeName, ShareName};
 
+use super::accept::{self, AcceptError};
 use super::board::{ShareBoard, Stage};
 use super::share::{self, Common, Setup, ShareError, ToShare};
 use crate::engine::{Event, GuardEvent};
@@ -28,8 +29,16 @@ pub(super) struct Host {
     pub(super) board: Arc<ShareBoard>,
     setup: Mutex<Setup>,
     hub: Mutex<Hub>,
-    wake: Mutex<Option<Sender<()>>>,
+    wake: Mutex<Option<Sender<Accept>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// An operator's word: the root that is there is the share's from now on.
+#[derive(Debug)]
+struct Accept {
+    /// What was wrong with it when the operator looked.
+    seen: RootError,
+    answer: Sender<Result<(), AcceptError>>,
 }
 
 /// Where a share is reached, and which peers it must hear of when it starts.
@@ -110,6 +119,22 @@ impl Host {
         self.tell(ToShare::Settings(settings, scan_interval));
     }
 
+    /// Has the share go on with the root that is there, though it is not the one that the index
+    /// knows; waits until that is done.
+    ///
+    /// # Errors
+    /// If it cannot be done, or what is there is not what was `seen` any more.
+    pub(super) fn accept_root(&self, seen: RootError) -> Result<(), AcceptError> {
+        let (answer, answered) = channel();
+        let wake = self.wake.lock().unwrap_or_else(PoisonError::into_inner);
+        let asked = wake.as_ref().is_some_and(|wake| wake.send(Accept { seen, answer }).is_ok());
+        drop(wake);
+        if !asked {
+            return Err(AcceptError::NoAnswer);
+        }
+        answered.recv_timeout(accept::ANSWER_TIME).unwrap_or(Err(AcceptError::NoAnswer))
+    }
+
     /// Ends the share.
     pub(super) fn stop(&self) {
         {
@@ -134,7 +159,7 @@ impl Host {
         }
     }
 
-    fn run(&self, common: &Common, sleeping: &Receiver<()>) {
+    fn run(&self, common: &Common, sleeping: &Receiver<Accept>) {
         let mut wait = RETRY_MIN;
         let mut lost: Option<RootError> = None;
         while !self.hub().stopping {
@@ -149,11 +174,15 @@ impl Host {
             let pause = match result {
                 Ok(()) => break,
                 Err(ShareError::Root(error)) => {
+                    if lost.is_none() {
+                        // What was said of an earlier root does not count for this one.
+                        sleeping.try_iter().for_each(drop);
+                    }
                     if lost.as_ref() != Some(&error) {
                         self.event(common, &Event::Guard(GuardEvent::RootLost(error.clone())));
                         lost = Some(error.clone());
                     }
-                    self.board.set_stage(Stage::NoRoot(error));
+                    self.board.lost_root(error, common.clock.now().wall_ns);
                     ROOT_WAIT
                 }
                 Err(error) => {
@@ -165,9 +194,24 @@ impl Host {
                     pause
                 }
             };
-            if let Err(RecvTimeoutError::Disconnected) = sleeping.recv_timeout(pause) {
-                break;
+            match sleeping.recv_timeout(pause) {
+                Ok(accept) => self.accept(lost.as_ref(), &accept),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
             }
+        }
+    }
+
+    fn accept(&self, lost: Option<&RootError>, accept: &Accept) {
+        let result = match lost {
+            Some(lost) if *lost == accept.seen => accept::accept(&self.setup(), lost),
+            _ => Err(AcceptError::Changed),
+        };
+        if result.is_ok() {
+            tracing::warn!(share = %self.name, was = %accept.seen, "an operator accepted this root; the index starts over");
+        }
+        if accept.answer.send(result).is_err() {
+            tracing::warn!(share = %self.name, "the operator did not wait for the answer");
         }
     }
 

@@ -10,6 +10,7 @@
 //! seconds of SIGTERM, and a stop at any moment loses nothing.
 #![forbid(unsafe_code)]
 
+mod accept;
 mod board;
 mod changes;
 mod credit;

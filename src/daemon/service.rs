@@ -7,6 +7,7 @@ use std::time::Duration;
 use recsync_proto::message::{DigestEntry, DigestKind};
 use recsync_proto::{NodeName, ShareName};
 
+use super::accept::{self, AcceptError};
 use super::board::{BoardState, Stage};
 use super::desk::Check;
 use super::host::Host;
@@ -24,6 +25,7 @@ use crate::serve::api::{
 use crate::serve::{Answer, CommandError, Decision, Service, Verify};
 use crate::telemetry::metrics::{Share, SharePeer};
 use crate::telemetry::{Format, Timestamp};
+use crate::tree::RootError;
 use crate::verify;
 
 /// How often a share that is asked to verify is looked for if it is not running yet.
@@ -77,24 +79,15 @@ impl Service for Door {
     }
 
     fn decide(&self, id: String, decision: Decision) -> Answer<'_, Result<Decided, CommandError>> {
-        let host =
-            self.0.hosts().into_iter().find(|host| host.held().iter().any(|held| held.id == id));
-        let result = match host {
-            None => Err(CommandError::Unknown(format!(
-                "nothing waits under `{id}`; `recsync confirm` lists what does"
-            ))),
-            Some(host) => {
-                let confirm = decision == Decision::Confirm;
-                host.tell(ToShare::Input(Input::Decide { confirm }));
-                let message = if confirm {
-                    format!("{}: the deletes go on", host.name)
-                } else {
-                    format!("{}: the files are put back, here and on the peers", host.name)
-                };
-                Ok(Decided { message })
-            }
+        let held = |host: Arc<Host>| {
+            let held = host.held().into_iter().find(|held| held.id == id)?;
+            Some((host, held))
         };
-        Box::pin(std::future::ready(result))
+        let Some((host, held)) = self.0.hosts().into_iter().find_map(held) else {
+            let why = format!("nothing waits under `{id}`; `recsync confirm` lists what does");
+            return Box::pin(std::future::ready(Err(CommandError::Unknown(why))));
+        };
+        Box::pin(async move { on_thread(move || host.decide(&held, decision)).await })
     }
 
     fn verify(&self, verify: Verify) -> Answer<'_, Result<VerifyReport, CommandError>> {
@@ -129,9 +122,41 @@ fn unready(host: &Host) -> Option<String> {
 }
 
 impl Host {
+    fn decide(&self, held: &Held, decision: Decision) -> Result<Decided, CommandError> {
+        let name = &self.name;
+        let confirm = decision == Decision::Confirm;
+        if held.reason == PauseReason::MassDelete {
+            self.tell(ToShare::Input(Input::Decide { confirm }));
+            let message = if confirm {
+                format!("{name}: the deletes go on")
+            } else {
+                format!("{name}: the files are put back, here and on the peers")
+            };
+            return Ok(Decided { message });
+        }
+        if !confirm {
+            let why = "it stays stopped until the right disk is back, there is nothing to undo";
+            return Err(CommandError::Refused(format!("{name}: {why}")));
+        }
+        let accepted = match self.board.get().stage {
+            Stage::NoRoot(seen) if accept::can_be(&seen) => self.accept_root(seen),
+            _ => Err(AcceptError::Changed),
+        };
+        match accepted {
+            Ok(()) => {
+                let what = "it is compared with the peers by content, and nothing is deleted";
+                Ok(Decided { message: format!("{name}: this disk is the share's now; {what}") })
+            }
+            Err(error) => Err(CommandError::Failed(format!("{name}: not accepted: {error}"))),
+        }
+    }
+
     /// Returns what waits for the operator.
     fn held(&self) -> Vec<Held> {
         let state = self.board.get();
+        if let Stage::NoRoot(error) = &state.stage {
+            return self.held_root(&state, error).into_iter().collect();
+        }
         let [local, remote] = state.held;
         let name = &self.name;
         let since = Timestamp::from_ns(state.held_since_ns.unwrap_or(0));
@@ -151,6 +176,17 @@ impl Host {
             held("remote", counts, message)
         });
         local.into_iter().chain(remote).collect()
+    }
+
+    /// Returns the disk that waits to be accepted, if an operator can accept it.
+    fn held_root(&self, state: &BoardState, error: &RootError) -> Option<Held> {
+        accept::can_be(error).then(|| Held {
+            id: format!("{}-root", self.name),
+            share: self.name.to_string(),
+            reason: PauseReason::of_root(error),
+            since: Timestamp::from_ns(state.root_lost_ns.unwrap_or(0)),
+            message: format!("{error} (nothing is sent, applied or deleted until the share's own disk is back; confirm if this is its disk from now on: what is missing on it then comes back from the peers)"),
+        })
     }
 }
 
@@ -431,8 +467,11 @@ fn names<T, N: Ord + Clone>(of: &[T], name: impl Fn(&T) -> &N) -> BTreeSet<N> {
 
 fn pauses(host: &Host, state: &BoardState) -> Vec<Pause> {
     let mut pauses = Vec::new();
-    if let Stage::NoRoot(error) = &state.stage {
-        pauses.push(Pause { reason: PauseReason::of_root(error), why: error.to_string() });
+    if let Stage::NoRoot(error) = &state.stage
+        && !accept::can_be(error)
+    {
+        let why = format!("{error}; nothing is sent, applied or deleted until it is back");
+        pauses.push(Pause { reason: PauseReason::of_root(error), why });
     }
     pauses.extend(host.held().into_iter().map(|held| {
         let why = format!("{}; `recsync confirm {}`", held.message, held.id);

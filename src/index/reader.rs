@@ -78,7 +78,7 @@ impl Reader {
     }
 
     /// Returns all rows of an answer.
-    fn all<T>(
+    pub(super) fn all<T>(
         &self,
         sql: &str,
         params: impl Params,

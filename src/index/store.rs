@@ -126,6 +126,27 @@ impl Store {
         Ok(())
     }
 
+    /// Forgets all that is known of the share, its root and the peers, in one durable step, under
+    /// another epoch: for a root of which this index knows nothing. The clock stays, so that no
+    /// stamp is used twice.
+    ///
+    /// # Errors
+    /// As [`Index::commit`].
+    pub fn start_over(mut self, epoch: Epoch) -> Result<(), IndexError> {
+        let sql = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name <> 'state'";
+        let tables: Vec<String> = self.reads.all(sql, [], |row| row.get(0))?;
+        let clock = self.reads.clock()?.cast_signed();
+        self.transact(|store| {
+            for table in &tables {
+                store.run(&format!("DELETE FROM {table}"), [])?;
+            }
+            store.run("DELETE FROM state", [])?;
+            let row = "INSERT INTO state (only, epoch, clock) VALUES (1, ?1, ?2)";
+            store.run(row, [epoch.0.cast_signed(), clock]).map(drop)
+        })?;
+        self.commit()
+    }
+
     /// Runs writes in the open transaction, beginning one if there is none; after an error there
     /// is none.
     fn transact(

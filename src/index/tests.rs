@@ -948,6 +948,33 @@ fn an_epoch_is_minted_with_the_file_alone() {
 }
 
 #[test]
+fn an_index_that_starts_over_knows_nothing_but_the_time() {
+    let stored = Stored::new();
+    let file = stored.file();
+    let Stored { store, dir: _dir } = stored;
+    let mut store = store.unwrap();
+    put(&mut store, "a", noted(1, 1, 1));
+    put(&mut store, "b", received(2, "fs3"));
+    ack(&mut store, "fs2", 1, true);
+    cursor(&mut store, "fs2", 1);
+    store.write(&Write::Clock(77)).unwrap();
+    store.set_root_id("root").unwrap();
+    store.begin_run().unwrap();
+    store.start_over(Epoch(9)).unwrap();
+
+    let mut store = Store::open(&file, || unreachable!("it has one")).unwrap();
+    assert_eq!((store.epoch(), store.head(), store.clock()), (Epoch(9), Ok(Seq::ZERO), Ok(77)));
+    assert_eq!(store.entry(&path("a")), Ok(None));
+    assert_eq!(store.peer(&node("fs2")), Ok(PeerCursor::default()));
+    assert_eq!(store.is_held(&node("fs2"), Seq(1)), Ok(false));
+    assert_eq!(store.pending_files(), Ok(0));
+    assert_eq!(store.root_id(), Ok(None));
+    assert_eq!(store.begin_run(), Ok(true), "no run was cut short");
+    put(&mut store, "a", noted(1, 1, 1));
+    store.commit().unwrap();
+}
+
+#[test]
 fn runs_and_the_root_are_remembered() {
     let mut stored = Stored::new();
     let mut memory = Memory::new(EPOCH);

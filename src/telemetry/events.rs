@@ -207,8 +207,12 @@ impl Events {
     fn guard(&self, now: Now, share: &ShareName, event: &GuardEvent) {
         match event {
             GuardEvent::RootLost(why) => {
+                let message = format!(
+                    "the share is stopped (nothing of it is sent, applied or deleted; recsync \
+                     confirm shows what waits for you): {why}"
+                );
                 if let Some(left_out) = self.pass(now, Some(share), "root_lost") {
-                    error!(%share, left_out, "the share is stopped: {why}");
+                    error!(%share, left_out, "{message}");
                 }
                 self.remember(
                     now,
@@ -217,7 +221,7 @@ impl Events {
                         share: Some(share.clone()),
                         peer: None,
                         path: None,
-                        message: format!("the share is stopped: {why}"),
+                        message,
                     },
                 );
             }
@@ -373,7 +377,7 @@ mod tests {
          WARN changed on two nodes at once: both are kept, the other version as a.conflict-fs2.wav share=recordings path=a.wav
          WARN permission denied; trying again in 30s share=recordings path=b.wav
          INFO never synced: a socket share=recordings path=run/sock
-        ERROR the share is stopped: /s has no marker .recsync/share.toml: is the disk mounted? share=recordings
+        ERROR the share is stopped (nothing of it is sent, applied or deleted; recsync confirm shows what waits for you): /s has no marker .recsync/share.toml: is the disk mounted? share=recordings
          INFO the share's directory is there and goes on share=recordings
         ERROR 60 of 100 files vanished: their deletes wait for `recsync confirm` share=recordings
          INFO the deletes that were held back are undone share=recordings

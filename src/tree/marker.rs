@@ -14,8 +14,8 @@ use std::str::FromStr;
 
 use recsync_proto::ShareName;
 use rustix::fs::{
-    AtFlags, CWD, Mode, OFlags, RenameFlags, fchown, fstat, fsync, mkdirat, openat, renameat_with,
-    unlinkat,
+    AtFlags, CWD, Mode, OFlags, RenameFlags, fchown, fstat, fsync, mkdirat, openat, renameat,
+    renameat_with, unlinkat,
 };
 use rustix::io::Errno;
 use serde::Deserialize;
@@ -138,6 +138,31 @@ pub fn create_marker(root: &Path, share: &ShareName) -> Result<RootId, MarkerErr
         other => MarkerError::Failed { path: root.display().to_string(), why: other.into() },
     })?;
     Ok(marker.id)
+}
+
+/// Makes a root this share's, whatever it was: keeps a marker of this share, moves one of another
+/// share aside (`.recsync/share.toml.of-NAME`), and makes one where there is none.
+///
+/// # Errors
+/// As [`create_marker`]; and if the marker that is there cannot be read or moved.
+pub fn take_root(root: &Path, share: &ShareName) -> Result<(), MarkerError> {
+    match read_marker(root) {
+        Ok(found) if found.share == *share => return Ok(()),
+        Ok(found) => {
+            let aside = format!("share.toml.of-{}", found.share);
+            let failed = |errno: Errno| MarkerError::Failed {
+                path: root.display().to_string(),
+                why: errno.into(),
+            };
+            let beneath = open_root(root)?;
+            let private =
+                beneath.open(PRIVATE, OFlags::RDONLY | OFlags::DIRECTORY).map_err(failed)?;
+            renameat(&private, "share.toml", &private, &*aside).map_err(failed)?;
+        }
+        Err(RootError::NoMarker { .. }) => {}
+        Err(error) => return Err(error.into()),
+    }
+    create_marker(root, share).map(drop)
 }
 
 /// Reads the marker of a root.

@@ -22,7 +22,7 @@ use recsync_proto::SharePath;
 use thiserror::Error;
 
 pub use disk::{Disk, Open};
-pub use marker::{Marker, MarkerError, RootId, RootIdError, create_marker, read_marker};
+pub use marker::{Marker, MarkerError, RootId, RootIdError, create_marker, read_marker, take_root};
 
 /// Why the tree did not do it.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]

@@ -141,6 +141,24 @@ fn a_marker_is_made_once_and_read_back() {
 }
 
 #[test]
+fn a_root_is_taken_with_whatever_marker_it_has() {
+    let dir = tempfile::tempdir().unwrap();
+    let other = ShareName::new("other").unwrap();
+    take_root(dir.path(), &share()).unwrap();
+    let made = read_marker(dir.path()).unwrap();
+    assert_eq!(made.share, share());
+    take_root(dir.path(), &share()).unwrap();
+    assert_eq!(read_marker(dir.path()), Ok(made.clone()), "its own is kept");
+    take_root(dir.path(), &other).unwrap();
+    let taken = read_marker(dir.path()).unwrap();
+    assert!(taken.share == other && taken.id != made.id, "{taken}");
+    let aside = fs::read_to_string(dir.path().join(".recsync/share.toml.of-recordings")).unwrap();
+    assert!(aside.contains(&made.id.to_string()), "{aside}");
+    let missing = take_root(&dir.path().join("missing"), &share());
+    assert!(matches!(missing, Err(MarkerError::Root(RootError::NoRoot { .. }))), "{missing:?}");
+}
+
+#[test]
 fn a_marker_made_by_root_belongs_to_the_owner_of_the_directory() {
     if !is_root() {
         return println!("skipped: gives files away, which needs root");

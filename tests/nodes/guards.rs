@@ -280,3 +280,82 @@ fn few_deletes_and_renames_of_all_are_never_held() {
     assert_eq!(pair.a.status()["held"], serde_json::json!([]));
     assert_eq!(pair.b.status()["held"], serde_json::json!([]));
 }
+
+/// Has fs1 go on with what lies at its share's path, as `recsync confirm` lists and says it.
+fn accept_root(pair: &Pair, reason: &str) {
+    let id = wait_until_held(&pair.a, reason);
+    let rejected = pair.a.run(&["confirm", "--reject", &id]);
+    assert!(rejected.code == Some(2) && rejected.stderr.contains("stays stopped"), "{rejected:?}");
+    assert_eq!(pair.a.pauses(), [reason]);
+    let done = pair.a.run(&["confirm", &id]).ok();
+    assert!(done.stdout.contains("nothing is deleted"), "{done:?}");
+    let again = pair.a.run(&["confirm", &id]);
+    assert_eq!(again.code, Some(2), "{again:?}");
+}
+
+/// Puts a new directory in the place of fs1's share, with some of its files and one of its own.
+fn replace_disk(pair: &Pair) {
+    let away = pair.a.root.with_file_name("away");
+    fs::rename(&pair.a.root, &away).unwrap();
+    fs::create_dir(&pair.a.root).unwrap();
+    for number in 0..5 {
+        let name = format!("{number}.wav");
+        fs::copy(away.join(&name), pair.a.path(&name)).unwrap();
+    }
+    fs::write(pair.a.path("only-on-the-new-disk.wav"), b"new").unwrap();
+}
+
+/// All that fs2 had is on both nodes, and what the new disk held too; nothing was deleted.
+fn all_is_on_both(pair: &Pair, before: &Tree) {
+    let mut tree = pair.wait_until_consistent();
+    assert!(tree.0.remove(&b"only-on-the-new-disk.wav"[..]).is_some());
+    let hashes: Vec<_> = tree.hashes().collect();
+    for hash in before.hashes() {
+        assert!(hashes.contains(&hash), "{before:?}\n{tree:?}");
+    }
+    assert_eq!(tree.0.len(), before.0.len(), "and no copies: {tree:?}");
+    assert_eq!(pair.b.trash().paths(), [""; 0]);
+    assert_eq!(pair.a.pauses(), [""; 0]);
+    // It is a share like any other again.
+    fs::remove_file(pair.a.path("0.wav")).unwrap();
+    fs::write(pair.b.path("later.wav"), unique(1_000)).unwrap();
+    let tree = pair.wait_until_consistent();
+    assert!(tree.get("0.wav").is_none() && tree.get("later.wav").is_some(), "{tree:?}");
+}
+
+#[test]
+fn a_new_disk_without_a_marker_is_filled_once_it_is_confirmed() {
+    let pair = two_shares();
+    let before = pair.b.tree();
+    replace_disk(&pair);
+    accept_root(&pair, "no_marker");
+    all_is_on_both(&pair, &before);
+}
+
+#[test]
+fn a_disk_with_another_marker_is_compared_once_it_is_confirmed() {
+    let pair = two_shares();
+    let before = pair.b.tree();
+    replace_disk(&pair);
+    // The same share's, of another node: the disk was moved over.
+    fs::create_dir(pair.a.path(".recsync")).unwrap();
+    fs::copy(pair.b.marker(), pair.a.marker()).unwrap();
+    accept_root(&pair, "other_disk");
+    all_is_on_both(&pair, &before);
+}
+
+#[test]
+fn a_disk_of_another_share_is_taken_over_once_it_is_confirmed() {
+    let mut pair = two_shares();
+    let before = pair.b.tree();
+    // Accepted after a restart: nothing but the index remembers which disk it was.
+    pair.a.stop();
+    replace_disk(&pair);
+    fs::create_dir(pair.a.path(".recsync")).unwrap();
+    fs::copy(other(&pair.a).join(".recsync/share.toml"), pair.a.marker()).unwrap();
+    pair.a.spawn();
+    accept_root(&pair, "other_disk");
+    all_is_on_both(&pair, &before);
+    let aside = pair.a.path(format!(".recsync/share.toml.of-{OTHER}"));
+    assert!(aside.exists(), "the other share's marker is kept aside");
+}
