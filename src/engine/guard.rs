@@ -1,7 +1,7 @@
 //! Holds back deletes when too many files vanish at once.
 //!
 //! **Invariant:** fewer than [`NEVER_BELOW`] files are never held; once tripped, nothing passes
-//! until the operator decides.
+//! until the operator decides; a restart changes neither what is counted nor what waits.
 //! **May not:** read a clock; `now` is an argument.
 
 use std::collections::{BTreeSet, VecDeque};
@@ -11,12 +11,16 @@ use std::time::Duration;
 use recsync_proto::SharePath;
 use recsync_proto::record::hash_of;
 
+use super::effect::Now;
+use crate::index::{Guard, GuardState, Stand, Write};
+
 /// Deletes within this time count together (contract, `max_delete`).
 pub const WINDOW: Duration = Duration::from_secs(600);
 /// Fewer deletes than this never wait (contract, `max_delete`).
 pub const NEVER_BELOW: u64 = 20;
 /// Held deletes that are known apart: a few megabytes.
 const HELD_MAX: usize = 100_000;
+const NS: i64 = 1_000_000_000;
 
 /// How many files of a share may vanish at once: whichever bound is smaller. At least one is set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,19 +65,26 @@ impl fmt::Display for MaxDelete {
 #[derive(Debug)]
 pub struct DeleteGuard {
     limit: MaxDelete,
-    /// When each delete of the window passed, in whole seconds with a count.
-    passed: VecDeque<(Duration, u64)>,
-    state: State,
+    /// What passed before this start, by the wall clock: taken in with the first judgement.
+    before: Vec<(i64, u64)>,
+    passed: VecDeque<Passed>,
+    stand: Stand,
     /// The beginnings of hashes of the paths whose deletes wait: each is judged again whenever
-    /// somebody looks at it, and counts once.
+    /// somebody looks at it, and counts once. After a start the first scan fills it again.
     held: BTreeSet<u64>,
+    /// What the index does not know yet: whether the stand, and which seconds.
+    stand_changed: bool,
+    changed: BTreeSet<i64>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
-    Watching,
-    Tripped { of: u64 },
-    Released,
+/// Deletes that passed in one second.
+#[derive(Debug, Clone, Copy)]
+struct Passed {
+    /// Monotonic, whole seconds, [`WINDOW`] late: what passed before the start has room.
+    at: Duration,
+    /// By the wall clock; distinct and ascending even where that was set back.
+    second: i64,
+    count: u64,
 }
 
 /// What the guard says to a delete.
@@ -93,44 +104,73 @@ pub enum Verdict {
 }
 
 impl DeleteGuard {
-    /// Returns a guard with this limit.
-    pub fn new(limit: MaxDelete) -> Self {
+    /// Returns a guard with this limit that remembers what the index has of it.
+    pub fn new(limit: MaxDelete, state: GuardState) -> Self {
         DeleteGuard {
             limit,
+            before: state.passed,
             passed: VecDeque::new(),
-            state: State::Watching,
+            stand: state.stand,
             held: BTreeSet::new(),
+            stand_changed: false,
+            changed: BTreeSet::new(),
         }
     }
 
     /// Judges one file's delete, when `files` are installed including it.
-    pub fn judge(&mut self, now: Duration, path: &SharePath, files: u64) -> Verdict {
-        match self.state {
-            State::Released => return Verdict::Pass,
-            State::Tripped { .. } => {
+    pub fn judge(&mut self, now: Now, path: &SharePath, files: u64) -> Verdict {
+        match self.stand {
+            Stand::Released | Stand::Restoring => return Verdict::Pass,
+            Stand::Tripped { .. } => {
                 self.hold(path);
                 return Verdict::Held;
             }
-            State::Watching => {}
+            Stand::Watching => {}
         }
-        while self.passed.front().is_some_and(|(at, _)| *at + WINDOW < now) {
+        let at = now.mono + WINDOW;
+        self.remember(at, now.wall_ns.div_euclid(NS));
+        while let Some(oldest) = self.passed.front().filter(|oldest| oldest.at + WINDOW < at) {
+            self.changed.insert(oldest.second);
             self.passed.pop_front();
         }
-        let before: u64 = self.passed.iter().map(|(_, count)| count).sum();
+        let before: u64 = self.passed.iter().map(|passed| passed.count).sum();
         let gone = before + 1;
         let of = files + before;
         if gone >= NEVER_BELOW && gone > self.limit.limit(of) {
-            self.state = State::Tripped { of };
+            self.take_stand(Stand::Tripped { gone, of });
             self.hold(path);
             return Verdict::Trips { gone, of };
         }
-        // Whole seconds bound the queue to the window's length.
-        let second = Duration::from_secs(now.as_secs());
-        match self.passed.back_mut() {
-            Some((at, count)) if *at == second => *count += 1,
-            _ => self.passed.push_back((second, 1)),
-        }
+        self.pass(at, now.wall_ns.div_euclid(NS));
         Verdict::Pass
+    }
+
+    /// Takes in what passed before this start: as old as the wall clock has it, but not younger
+    /// than now where that was set back.
+    fn remember(&mut self, at: Duration, now: i64) {
+        for (second, count) in std::mem::take(&mut self.before) {
+            let age = Duration::from_secs(u64::try_from(now - second).unwrap_or(0));
+            if age > WINDOW {
+                self.changed.insert(second);
+            } else {
+                let at = Duration::from_secs((at - age).as_secs());
+                self.passed.push_back(Passed { at, second, count });
+            }
+        }
+    }
+
+    fn pass(&mut self, at: Duration, now: i64) {
+        // Whole seconds bound the queue to the window's length.
+        let at = Duration::from_secs(at.as_secs());
+        let last = self.passed.back().map(|last| last.second);
+        match self.passed.back_mut() {
+            Some(last) if last.at == at => last.count += 1,
+            _ => {
+                let second = last.map_or(now, |last| now.max(last + 1));
+                self.passed.push_back(Passed { at, second, count: 1 });
+            }
+        }
+        self.changed.extend(self.passed.back().map(|last| last.second));
     }
 
     fn hold(&mut self, path: &SharePath) {
@@ -142,9 +182,10 @@ impl DeleteGuard {
 
     /// Counts out one delete that passed and then could not be made: it is judged again.
     pub fn take_back(&mut self) {
-        if let Some((_, count)) = self.passed.back_mut() {
-            *count -= 1;
-            if *count == 0 {
+        if let Some(last) = self.passed.back_mut() {
+            last.count -= 1;
+            self.changed.insert(last.second);
+            if last.count == 0 {
                 self.passed.pop_back();
             }
         }
@@ -153,30 +194,69 @@ impl DeleteGuard {
     /// Returns how many deletes wait (counted up to 100,000) and of how many files, if the guard
     /// has tripped.
     pub fn held(&self) -> Option<(u64, u64)> {
-        match self.state {
-            State::Tripped { of } => Some((self.held.len() as u64, of)),
-            State::Watching | State::Released => None,
+        self.tripped().map(|(_, of)| (self.held.len() as u64, of))
+    }
+
+    /// Returns how many files had vanished when the guard tripped, if it has, and of how many.
+    pub fn tripped(&self) -> Option<(u64, u64)> {
+        match self.stand {
+            Stand::Tripped { gone, of } => Some((gone, of)),
+            Stand::Watching | Stand::Released | Stand::Restoring => None,
         }
     }
 
-    /// Lets everything go until [`DeleteGuard::watch_again`].
+    /// Lets everything go until [`DeleteGuard::watch_again_after_decision`].
     pub fn release(&mut self) {
-        self.state = State::Released;
+        self.take_stand(Stand::Released);
         self.held.clear();
+    }
+
+    /// Says that what vanished is to be put back, until
+    /// [`DeleteGuard::watch_again_after_decision`].
+    pub fn restore(&mut self) {
+        self.take_stand(Stand::Restoring);
+        self.held.clear();
+    }
+
+    /// True if what vanished is to be put back.
+    pub fn is_restoring(&self) -> bool {
+        self.stand == Stand::Restoring
     }
 
     /// Counts from nothing again.
     pub fn watch_again(&mut self) {
-        self.state = State::Watching;
-        self.passed.clear();
+        self.take_stand(Stand::Watching);
+        self.changed.extend(self.before.drain(..).map(|(second, _)| second));
+        self.changed.extend(self.passed.drain(..).map(|passed| passed.second));
         self.held.clear();
     }
 
-    /// Ends a release: counts from nothing again. Does nothing otherwise.
-    pub fn watch_again_after_release(&mut self) {
-        if self.state == State::Released {
+    /// Ends what the operator decided: counts from nothing again. Does nothing otherwise.
+    pub fn watch_again_after_decision(&mut self) {
+        if matches!(self.stand, Stand::Released | Stand::Restoring) {
             self.watch_again();
         }
+    }
+
+    fn take_stand(&mut self, stand: Stand) {
+        self.stand_changed |= stand != self.stand;
+        self.stand = stand;
+    }
+
+    /// Returns what the index is to remember of this guard, which is `which` there.
+    pub fn changes(&mut self, which: Guard) -> Vec<Write> {
+        let stand =
+            std::mem::take(&mut self.stand_changed).then_some(Write::Stand(which, self.stand));
+        let count = |second: i64| {
+            let at = self.passed.binary_search_by_key(&second, |passed| passed.second);
+            at.map_or(0, |at| self.passed[at].count)
+        };
+        let passed = std::mem::take(&mut self.changed).into_iter().map(|second| Write::Passed {
+            guard: which,
+            second,
+            count: count(second),
+        });
+        stand.into_iter().chain(passed).collect()
     }
 
     /// Changes the limit.

@@ -270,7 +270,7 @@ impl Engine {
         // Those on their way out have passed, and would count as staying too.
         let going = self.ops.values().filter(|op| op.removes_file()).count() as u64;
         let files = files.saturating_sub(going);
-        let verdict = self.remote_guard.judge(cx.now.mono, path, files);
+        let verdict = self.remote_guard.judge(cx.now, path, files);
         if let Verdict::Trips { gone, of } = verdict {
             cx.event(Event::Guard(GuardEvent::DeletesHeld { gone, of }));
         }
@@ -854,7 +854,7 @@ impl Engine {
             self.reconsider(cx, &logged.path)?;
         }
         if self.sweep.is_none() && !self.sweep_again {
-            self.remote_guard.watch_again_after_release();
+            self.remote_guard.watch_again_after_decision();
         }
         Ok(())
     }

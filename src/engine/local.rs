@@ -221,7 +221,7 @@ impl Engine {
                     cx.put(path, entry)?;
                     self.reconsider(cx, path)?;
                     return self.reconsider_above(cx, path);
-                } else if self.restoring {
+                } else if self.local_guard.is_restoring() {
                     entry.installed = None;
                     cx.put(path, entry)?;
                     self.reconsider(cx, path)?;
@@ -300,7 +300,7 @@ impl Engine {
 
     fn may_vanish(&mut self, cx: &mut Cx<'_>, path: &SharePath) -> Result<bool, IndexError> {
         let (files, _) = cx.index.installed_files()?;
-        match self.local_guard.judge(cx.now.mono, path, files) {
+        match self.local_guard.judge(cx.now, path, files) {
             Verdict::Pass => Ok(true),
             Verdict::Held => Ok(false),
             Verdict::Trips { gone, of } => {
@@ -467,8 +467,7 @@ impl Engine {
         if absorbed && self.looking.is_empty() && self.renames.is_empty() {
             self.scan_ended = None;
             self.adopting = false;
-            self.restoring = false;
-            self.local_guard.watch_again_after_release();
+            self.local_guard.watch_again_after_decision();
         }
     }
 
@@ -479,8 +478,7 @@ impl Engine {
             if confirm {
                 self.local_guard.release();
             } else {
-                self.local_guard.watch_again();
-                self.restoring = true;
+                self.local_guard.restore();
             }
             cx.effects.push(Effect::Scan(SharePath::root()));
         }

@@ -35,7 +35,7 @@ use std::time::Duration;
 
 use recsync_proto::{Dot, Epoch, Hash, NodeName, Record, Seq, SharePath, Stamp};
 
-use crate::index::{Entry, Index, IndexError, Write};
+use crate::index::{Entry, Guard, Index, IndexError, Write};
 
 pub use effect::{
     Action, Announce, AppliedKind, Done, Effect, Event, GuardEvent, Hint, Input, Look, NotFetched,
@@ -112,8 +112,8 @@ pub struct Engine {
     sweep_again: bool,
     local_guard: DeleteGuard,
     remote_guard: DeleteGuard,
-    /// The operator chose to undo the vanishing: until the scan ends, absence restores.
-    restoring: bool,
+    /// What waited for the operator before this start has been told again.
+    held_told: bool,
     /// When the last full scan ended, until what it found is absorbed.
     scan_ended: Option<Duration>,
     peers: BTreeMap<NodeName, Peer>,
@@ -186,9 +186,9 @@ impl Engine {
             retry_due: BTreeSet::new(),
             sweep: None,
             sweep_again: false,
-            local_guard: DeleteGuard::new(settings.max_delete),
-            remote_guard: DeleteGuard::new(settings.max_delete),
-            restoring: false,
+            local_guard: DeleteGuard::new(settings.max_delete, index.guard(Guard::Local)?),
+            remote_guard: DeleteGuard::new(settings.max_delete, index.guard(Guard::Remote)?),
+            held_told: false,
             scan_ended: None,
             peers: BTreeMap::new(),
             moves: BTreeMap::new(),
@@ -238,12 +238,18 @@ impl Engine {
     /// As [`Engine::step`].
     pub fn pump(&mut self, now: Now, index: &mut dyn Index) -> Result<Vec<Effect>, IndexError> {
         let mut cx = Cx { now, index, effects: Vec::new() };
+        self.tell_held(&mut cx);
         self.end_scan();
         self.retry_due(&mut cx)?;
         self.sweep(&mut cx)?;
         self.tidy(&mut cx)?;
         for peer in self.peers.keys().cloned().collect::<Vec<_>>() {
             self.pump_peer(&mut cx, &peer)?;
+        }
+        for (guard, which) in
+            [(&mut self.local_guard, Guard::Local), (&mut self.remote_guard, Guard::Remote)]
+        {
+            guard.changes(which).iter().try_for_each(|write| cx.index.write(write))?;
         }
         if self.hlc != self.hlc_stored {
             self.hlc_stored = self.hlc;
@@ -270,6 +276,17 @@ impl Engine {
             applying: self.ops.len(),
             fetching: self.fetching.len(),
             failing: self.retries.len(),
+        }
+    }
+
+    /// Says once after a start that deletes wait for the operator, as when they began to.
+    fn tell_held(&mut self, cx: &mut Cx<'_>) {
+        if std::mem::replace(&mut self.held_told, true) {
+            return;
+        }
+        let tripped = [self.local_guard.tripped(), self.remote_guard.tripped()];
+        for (gone, of) in tripped.into_iter().flatten() {
+            cx.event(Event::Guard(GuardEvent::DeletesHeld { gone, of }));
         }
     }
 

@@ -11,7 +11,8 @@ use std::ops::Bound;
 use recsync_proto::{Content, Epoch, Hash, NodeName, Seq, SharePath};
 
 use super::{
-    Backlog, Entry, Index, IndexError, IndexRead, Intent, Logged, PeerCursor, Write, rules,
+    Backlog, Entry, Guard, GuardState, Index, IndexError, IndexRead, Intent, Logged, PeerCursor,
+    Stand, Write, rules,
 };
 
 /// An index in memory. "Durable" is what [`Memory::crash`] leaves: the state at the last commit.
@@ -25,6 +26,9 @@ pub struct Memory {
     entries: Entries,
     intents: BTreeMap<u64, Intent>,
     peers: BTreeMap<NodeName, PeerCursor>,
+    stands: BTreeMap<Guard, Stand>,
+    /// By guard and second.
+    passed: BTreeMap<(Guard, i64), u64>,
     /// By position, then peer: whether it is held.
     acks: BTreeMap<Seq, BTreeMap<NodeName, bool>>,
     /// What takes back the writes since the last commit, the latest last.
@@ -37,6 +41,8 @@ enum Undo {
     Entry(SharePath, Option<Entry>),
     Intent(u64, Option<Intent>),
     Peer(NodeName, Option<PeerCursor>),
+    Stand(Guard, Option<Stand>),
+    Passed((Guard, i64), Option<u64>),
     Ack(Seq, NodeName, Option<bool>),
     Head(Seq),
     Clock(u64),
@@ -54,6 +60,8 @@ impl Memory {
             entries: Entries::default(),
             intents: BTreeMap::new(),
             peers: BTreeMap::new(),
+            stands: BTreeMap::new(),
+            passed: BTreeMap::new(),
             acks: BTreeMap::new(),
             undo: Vec::new(),
         }
@@ -66,6 +74,8 @@ impl Memory {
                 Undo::Entry(path, before) => drop(self.entries.replace(&path, before)),
                 Undo::Intent(id, before) => drop(put(&mut self.intents, id, before)),
                 Undo::Peer(peer, before) => drop(put(&mut self.peers, peer, before)),
+                Undo::Stand(guard, before) => drop(put(&mut self.stands, guard, before)),
+                Undo::Passed(key, before) => drop(put(&mut self.passed, key, before)),
                 Undo::Ack(seq, peer, before) => drop(self.put_ack(seq, &peer, before)),
                 Undo::Head(before) => self.head = before,
                 Undo::Clock(before) => self.clock = before,
@@ -298,6 +308,13 @@ impl IndexRead for Memory {
         Ok(self.intents.values().cloned().collect())
     }
 
+    fn guard(&self, guard: Guard) -> Result<GuardState, IndexError> {
+        let stand = self.stands.get(&guard).copied().unwrap_or_default();
+        let seconds = self.passed.range((guard, i64::MIN)..=(guard, i64::MAX));
+        let passed = seconds.map(|(&(_, second), &count)| (second, count)).collect();
+        Ok(GuardState { stand, passed })
+    }
+
     fn peer(&self, peer: &NodeName) -> Result<PeerCursor, IndexError> {
         Ok(self.cursor(peer))
     }
@@ -349,6 +366,17 @@ impl Index for Memory {
             Write::Clock(reading) => {
                 self.undo.push(Undo::Clock(self.clock));
                 self.clock = self.clock.max(*reading);
+                Ok(())
+            }
+            Write::Stand(guard, stand) => {
+                let before = self.stands.insert(*guard, *stand);
+                self.undo.push(Undo::Stand(*guard, before));
+                Ok(())
+            }
+            Write::Passed { guard, second, count } => {
+                let key = (*guard, *second);
+                let before = put(&mut self.passed, key, (*count > 0).then_some(*count));
+                self.undo.push(Undo::Passed(key, before));
                 Ok(())
             }
         };

@@ -144,6 +144,43 @@ pub struct PeerCursor {
     pub acked: Seq,
 }
 
+/// One of the two mass-delete guards.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Guard {
+    /// Files that vanish here.
+    Local,
+    /// Files that peers delete here.
+    Remote,
+}
+
+/// What a guard is about to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Stand {
+    /// It counts.
+    #[default]
+    Watching,
+    /// Too many: the rest waits for the operator.
+    Tripped {
+        /// How many vanished within the window, with the first that waits.
+        gone: u64,
+        /// Of how many files.
+        of: u64,
+    },
+    /// The operator confirmed: those that wait may go.
+    Released,
+    /// The operator rejected: those that wait are put back.
+    Restoring,
+}
+
+/// What a guard remembers.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct GuardState {
+    /// What it is about to do.
+    pub stand: Stand,
+    /// Deletes that passed, by the wall clock's second, ascending.
+    pub passed: Vec<(i64, u64)>,
+}
+
 /// What a peer lacks of our log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Backlog {
@@ -187,6 +224,17 @@ pub enum Write {
     Unlearned(NodeName),
     /// A hybrid logical clock reading that was used; the highest is kept.
     Clock(u64),
+    /// What a guard is about to do.
+    Stand(Guard, Stand),
+    /// So many deletes passed a guard in a second of the wall clock; none: the second is forgotten.
+    Passed {
+        /// Which guard.
+        guard: Guard,
+        /// Seconds since 1970.
+        second: i64,
+        /// Deletes.
+        count: u64,
+    },
 }
 
 /// Reads of the index. A reader within a transaction sees its writes.
@@ -233,6 +281,8 @@ pub trait IndexRead {
     fn installed_files(&self) -> Result<(u64, u64), IndexError>;
     /// Returns all intents, by number.
     fn intents(&self) -> Result<Vec<Intent>, IndexError>;
+    /// Returns what a guard remembers.
+    fn guard(&self, guard: Guard) -> Result<GuardState, IndexError>;
     /// Returns what is known of a peer.
     fn peer(&self, peer: &NodeName) -> Result<PeerCursor, IndexError>;
     /// True if the peer acknowledged this position out of order (above its cursor), held or not.

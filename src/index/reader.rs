@@ -14,7 +14,9 @@ use rusqlite::{CachedStatement, Connection, OpenFlags, OptionalExtension, Params
 
 use super::error::{from_sqlite, other};
 use super::row::{self, select_entries};
-use super::{Backlog, Entry, IndexError, IndexRead, Intent, Logged, PeerCursor, migrate};
+use super::{
+    Backlog, Entry, Guard, GuardState, IndexError, IndexRead, Intent, Logged, PeerCursor, migrate,
+};
 
 /// Page cache of a reader, KiB.
 const READER_CACHE_KIB: i64 = 2 << 10;
@@ -140,6 +142,9 @@ pub(super) mod sql {
         "SELECT COUNT(*) FROM entries INDEXED BY pending WHERE pending";
     pub(crate) const INSTALLED_FILES: &str = "SELECT installed_files, installed_bytes FROM state";
     pub(crate) const PEER: &str = "SELECT epoch, head, acked FROM peers WHERE name = ?1";
+    pub(crate) const STAND: &str = "SELECT stand, gone, files FROM guards WHERE guard = ?1";
+    pub(crate) const PASSED: &str =
+        "SELECT second, count FROM passed WHERE guard = ?1 ORDER BY second";
     pub(crate) const IS_ACKED: &str = "
         SELECT EXISTS (SELECT 1 FROM peers JOIN acks ON acks.seq = ?2 AND acks.peer = peers.id
                        WHERE peers.name = ?1 AND peers.acked < ?2)";
@@ -171,7 +176,7 @@ pub(super) mod sql {
 
     /// Those that must not walk a table.
     #[cfg(test)]
-    pub(crate) const SEARCHES: [&str; 15] = [
+    pub(crate) const SEARCHES: [&str; 17] = [
         ENTRY,
         CHILDREN,
         LIVE_BELOW,
@@ -182,6 +187,8 @@ pub(super) mod sql {
         AT,
         PENDING,
         PEER,
+        STAND,
+        PASSED,
         IS_ACKED,
         IS_HELD,
         FIRST_LACKED,
@@ -275,6 +282,15 @@ impl IndexRead for Reader {
         // The database orders the numbers with their sign.
         intents.sort_by_key(|intent| intent.id);
         Ok(intents)
+    }
+
+    fn guard(&self, guard: Guard) -> Result<GuardState, IndexError> {
+        let number = row::guard_number(guard);
+        let stand = self.maybe(sql::STAND, [number], row::stand)?.unwrap_or_default();
+        let passed = self.all(sql::PASSED, [number], |row| {
+            Ok((row.get(0)?, row.get::<_, i64>(1)?.cast_unsigned()))
+        })?;
+        Ok(GuardState { stand, passed })
     }
 
     fn peer(&self, peer: &NodeName) -> Result<PeerCursor, IndexError> {

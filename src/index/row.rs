@@ -10,7 +10,7 @@ use rusqlite::types::{ToSqlOutput, Value, ValueRef};
 use rusqlite::{Result, Row};
 
 use super::error::bad_column;
-use super::{Entry, Installed, Intent, Logged, rules};
+use super::{Entry, Guard, Installed, Intent, Logged, Stand, rules};
 use crate::tree::{Fingerprint, Kind, Place};
 
 /// The statement that stores an entry: [`entry_params`] are its parameters.
@@ -222,6 +222,36 @@ fn fingerprint(row: &Row<'_>, at: usize) -> Result<Fingerprint> {
         gid: row.get(at + 8)?,
         nlink: row.get(at + 9)?,
     })
+}
+
+/// Returns a guard's number.
+pub(super) fn guard_number(guard: Guard) -> i64 {
+    match guard {
+        Guard::Local => 1,
+        Guard::Remote => 2,
+    }
+}
+
+/// Returns what a guard is about to do, and the two numbers that belong to it.
+pub(super) fn stand_columns(stand: Stand) -> (i64, u64, u64) {
+    match stand {
+        Stand::Watching => (0, 0, 0),
+        Stand::Tripped { gone, of } => (1, gone, of),
+        Stand::Released => (2, 0, 0),
+        Stand::Restoring => (3, 0, 0),
+    }
+}
+
+/// Reads what a guard is about to do.
+pub(super) fn stand(row: &Row<'_>) -> Result<Stand> {
+    let number = |at| Ok::<_, rusqlite::Error>(row.get::<_, i64>(at)?.cast_unsigned());
+    match row.get(0)? {
+        0 => Ok(Stand::Watching),
+        1 => Ok(Stand::Tripped { gone: number(1)?, of: number(2)? }),
+        2 => Ok(Stand::Released),
+        3 => Ok(Stand::Restoring),
+        unknown => Err(bad_column(0, format!("{unknown} is nothing that a guard does"))),
+    }
 }
 
 fn int(value: i64) -> ToSqlOutput<'static> {

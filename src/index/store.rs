@@ -17,8 +17,8 @@ use rustix::fs::{FlockOperation, flock};
 use super::error::{from_sqlite, other};
 use super::reader::{Reader, connect, position};
 use super::{
-    Backlog, Entry, Index, IndexError, IndexRead, Intent, Logged, PeerCursor, Write, migrate, row,
-    rules,
+    Backlog, Entry, Guard, GuardState, Index, IndexError, IndexRead, Intent, Logged, PeerCursor,
+    Stand, Write, migrate, row, rules,
 };
 
 /// Page cache of the writer, KiB.
@@ -275,6 +275,24 @@ impl Store {
         Ok(self.reads.conn.last_insert_rowid())
     }
 
+    fn put_stand(&self, guard: Guard, stand: Stand) -> Result<(), IndexError> {
+        let (stand, gone, of) = row::stand_columns(stand);
+        let sql = "INSERT OR REPLACE INTO guards (guard, stand, gone, files)
+            VALUES (?1, ?2, ?3, ?4)";
+        let numbers = [row::guard_number(guard), stand, gone.cast_signed(), of.cast_signed()];
+        self.run(sql, numbers).map(drop)
+    }
+
+    fn put_passed(&self, guard: Guard, second: i64, count: u64) -> Result<(), IndexError> {
+        let guard = row::guard_number(guard);
+        if count == 0 {
+            let sql = "DELETE FROM passed WHERE guard = ?1 AND second = ?2";
+            return self.run(sql, [guard, second]).map(drop);
+        }
+        let sql = "INSERT OR REPLACE INTO passed (guard, second, count) VALUES (?1, ?2, ?3)";
+        self.run(sql, [guard, second, count.cast_signed()]).map(drop)
+    }
+
     fn raise_clock(&self, reading: u64) -> Result<(), IndexError> {
         if reading <= self.reads.clock()? {
             return Ok(());
@@ -301,6 +319,8 @@ impl Index for Store {
                 store.run(unlearn, [peer.as_str()]).map(drop)
             }
             Write::Clock(reading) => store.raise_clock(*reading),
+            Write::Stand(guard, stand) => store.put_stand(*guard, *stand),
+            Write::Passed { guard, second, count } => store.put_passed(*guard, *second, *count),
         })
     }
 
@@ -385,6 +405,10 @@ impl IndexRead for Store {
 
     fn intents(&self) -> Result<Vec<Intent>, IndexError> {
         self.reads.intents()
+    }
+
+    fn guard(&self, guard: Guard) -> Result<GuardState, IndexError> {
+        self.reads.guard(guard)
     }
 
     fn peer(&self, peer: &NodeName) -> Result<PeerCursor, IndexError> {

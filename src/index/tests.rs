@@ -195,7 +195,8 @@ on_both! {
     a_new_index_is_empty, an_entry_reads_back, an_entry_that_says_nothing_is_removed,
     head_never_falls, children_come_by_name, below_is_the_subtree_alone,
     installed_files_are_found_and_counted, the_log_holds_each_path_once,
-    pending_comes_newest_first, intents_read_back, the_clock_never_falls,
+    pending_comes_newest_first, intents_read_back, what_guards_remember_reads_back,
+    the_clock_never_falls,
     a_cursor_passes_what_is_acked_or_came_from_the_peer, acks_go_with_their_position,
     held_acks_outlive_the_cursor, a_cursor_at_zero_forgets_all_acks, backlog_counts_what_is_lacked,
     tombstones_are_found, what_breaks_a_rule_is_refused_and_undone, a_crash_undoes_all_since_commit,
@@ -408,6 +409,25 @@ fn intents_read_back(index: &mut impl Index) {
     told[0].path = path("z");
     index.write(&Write::Intent(told[0].clone())).unwrap();
     assert_eq!(index.intents(), Ok(told));
+}
+
+fn what_guards_remember_reads_back(index: &mut impl Index) {
+    let tripped = Stand::Tripped { gone: 51, of: 100 };
+    index.write(&Write::Stand(Guard::Local, tripped)).unwrap();
+    for (guard, second, count) in [
+        (Guard::Local, 1_000, 3),
+        (Guard::Local, -1, 2),
+        (Guard::Remote, 1_000, 9),
+        (Guard::Local, 1_001, 1),
+        (Guard::Local, 1_000, 4),
+        (Guard::Local, 1_001, 0),
+    ] {
+        index.write(&Write::Passed { guard, second, count }).unwrap();
+    }
+    let passed = vec![(-1, 2), (1_000, 4)];
+    assert_eq!(index.guard(Guard::Local), Ok(GuardState { stand: tripped, passed }));
+    let passed = vec![(1_000, 9)];
+    assert_eq!(index.guard(Guard::Remote), Ok(GuardState { stand: Stand::Watching, passed }));
 }
 
 fn the_clock_never_falls(index: &mut impl Index) {
@@ -739,6 +759,15 @@ fn arb_cursor() -> impl Strategy<Value = PeerCursor> {
     })
 }
 
+fn arb_guard() -> impl Strategy<Value = Guard> {
+    select(vec![Guard::Local, Guard::Remote])
+}
+
+fn arb_stand() -> impl Strategy<Value = Stand> {
+    let tripped = Stand::Tripped { gone: u64::MAX, of: 7 };
+    select(vec![Stand::Watching, tripped, Stand::Released, Stand::Restoring])
+}
+
 fn arb_step() -> impl Strategy<Value = Step> {
     let acked = (arb_peer(), arb_seq(), any::<bool>()).prop_map(|(peer, seq, held)| Write::Acked {
         peer,
@@ -754,6 +783,9 @@ fn arb_step() -> impl Strategy<Value = Step> {
         4 => (arb_peer(), arb_cursor()).prop_map(|(peer, cursor)| Step::Write(Write::Peer(peer, cursor))),
         1 => any::<u64>().prop_map(|reading| Step::Write(Write::Clock(reading))),
         1 => arb_peer().prop_map(|peer| Step::Write(Write::Unlearned(peer))),
+        1 => (arb_guard(), arb_stand()).prop_map(|(guard, stand)| Step::Write(Write::Stand(guard, stand))),
+        2 => (arb_guard(), -1_i64..2, 0_u64..3)
+            .prop_map(|(guard, second, count)| Step::Write(Write::Passed { guard, second, count })),
         5 => Just(Step::Commit),
         3 => Just(Step::Crash),
         1 => any::<u64>().prop_map(|epoch| Step::Renew(Epoch(epoch))),
@@ -772,6 +804,9 @@ fn assert_same(a: &dyn IndexRead, b: &dyn IndexRead, limit: usize) {
     assert_eq!(a.clock(), b.clock());
     assert_eq!(a.installed_files(), b.installed_files());
     assert_eq!(a.intents(), b.intents());
+    for guard in [Guard::Local, Guard::Remote] {
+        assert_eq!(a.guard(guard), b.guard(guard));
+    }
     for at in PATHS.iter().chain(&["", "d", "f", "f/g"]).map(|text| path(text)) {
         assert_eq!(a.entry(&at), b.entry(&at), "{at}");
         assert_eq!(a.has_live_below(&at), b.has_live_below(&at), "{at}");
@@ -1183,5 +1218,8 @@ fn version_1(index: &mut impl Index) {
         staged: Some(file(4096, 1)),
     };
     index.write(&Write::Intent(intent)).unwrap();
+    let guard = Guard::Remote;
+    index.write(&Write::Stand(guard, Stand::Tripped { gone: 51, of: 100 })).unwrap();
+    index.write(&Write::Passed { guard, second: 1_795_341_600, count: 50 }).unwrap();
     index.commit().unwrap();
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use recsync_proto::message::{Announcement, Lane, ShareMessage};
 
 use super::harness::{Dice, START_NS, What, World, path};
-use crate::engine::{Effect, Event, Hint, Input, Look, MaxDelete};
+use crate::engine::{Effect, Event, GuardEvent, Hint, Input, Look, MaxDelete};
 use crate::index::IndexRead as _;
 use crate::tree::TreeError;
 
@@ -532,19 +532,101 @@ fn a_peers_deletes_are_held_and_undone_when_refused() {
     assert_eq!(world.nodes[1].engine.held(), [None, None]);
 }
 
+/// How many deletes were held when it was told last, and of how many files.
+fn told_held(world: &World, of: usize) -> Vec<(u64, u64)> {
+    let held = |event: &Event| match event {
+        Event::Guard(GuardEvent::DeletesHeld { gone, of }) => Some((*gone, *of)),
+        _ => None,
+    };
+    world.nodes[of].events().filter_map(held).collect()
+}
+
 #[test]
-fn a_held_delete_survives_a_restart_of_either_node() {
-    for of in [0, 1] {
+fn vanished_files_that_are_held_stay_so_over_restarts() {
+    for confirm in [true, false] {
+        let mut world = with_calls(40);
+        world.limit_deletes(0, half());
+        world.vanish(0, "d");
+        world.settle();
+        for _ in 0..3 {
+            world.forget();
+            world.restart(0);
+            world.settle();
+            assert_eq!(world.nodes[0].engine.held()[0], Some((20, 40)));
+            assert_eq!(told_held(&world, 0), [(21, 40)], "told again once");
+            assert_eq!(world.nodes[1].disk.objects.len(), 1 + 40 - 20, "nothing more went");
+        }
+        world.input(0, Input::Decide { confirm });
+        world.act();
+        // The decision outlives a restart too.
+        world.restart(0);
+        world.run_for(120 * SECOND);
+        world.check_quiet();
+        assert_eq!(world.nodes[0].engine.held(), [None, None]);
+        assert_eq!(world.nodes[1].disk.objects.len(), if confirm { 0 } else { 1 + 20 });
+    }
+}
+
+#[test]
+fn a_peers_deletes_that_are_held_stay_so_over_restarts_of_either_node() {
+    for (of, confirm) in [(0, true), (0, false), (1, true), (1, false)] {
         let mut world = with_calls(40);
         world.limit_deletes(1, half());
         world.remove(0, "d");
         world.settle();
-        world.restart(of);
+        for _ in 0..3 {
+            world.restart(of);
+            world.settle();
+            assert_eq!(world.nodes[1].engine.held()[1], Some((20, 40)));
+            assert_eq!(world.nodes[1].disk.objects.len(), 1 + 40 - 20, "nothing more went");
+        }
+        world.input(1, Input::Decide { confirm });
         world.settle();
-        assert!(world.nodes[1].disk.objects.len() >= 2);
-        assert!(world.nodes[1].engine.held()[1].is_some() || of == 1);
-        world.input(1, Input::Decide { confirm: true });
+        world.check_quiet();
+        assert_eq!(world.nodes[1].engine.held(), [None, None]);
+        assert_eq!(world.nodes[0].disk.objects.len(), if confirm { 0 } else { 1 + 20 });
+    }
+}
+
+#[test]
+fn a_restart_does_not_count_from_nothing() {
+    let mut world = with_calls(40);
+    world.limit_deletes(0, half());
+    for call in 0..20 {
+        world.remove(0, &format!("d/{call}.wav"));
+    }
+    world.settle();
+    assert_eq!(world.nodes[0].engine.held(), [None, None]);
+    world.restart(0);
+    for call in 20..30 {
+        world.remove(0, &format!("d/{call}.wav"));
+    }
+    world.settle();
+    assert_eq!(world.nodes[0].engine.held()[0], Some((10, 40)));
+    assert_eq!(world.nodes[1].disk.objects.len(), 1 + 20);
+}
+
+#[test]
+fn a_directory_that_comes_back_has_its_own_mode() {
+    // Whatever is looked at first: the directory's look may come after its files are back.
+    for seed in 0..40 {
+        let mut world = with_calls(40);
+        world.chmod(0, "d", 0o2775);
+        world.mkdir(0, "d/deep");
+        world.chmod(0, "d/deep", 0o700);
+        for call in 0..40 {
+            world.write(0, &format!("d/deep/{call}.wav"), &format!("deep {call}"));
+        }
         world.settle();
+        world.limit_deletes(0, half());
+        world.vanish(0, "d");
+        world.settle();
+        world.dice = Some(Dice(seed));
+        world.input(0, Input::Decide { confirm: false });
+        world.run_for(200 * SECOND);
+        world.check_quiet();
+        assert_eq!(world.nodes[0].disk.objects[&path("d")].mode, 0o2775, "seed {seed}");
+        assert_eq!(world.nodes[0].disk.objects[&path("d/deep")].mode, 0o700, "seed {seed}");
     }
 }
 

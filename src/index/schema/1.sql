@@ -82,6 +82,22 @@ CREATE TABLE intents (
     target BLOB
 ) STRICT;
 
+-- What the mass-delete guards remember. Guards: 1 files that vanish here, 2 files that peers delete.
+CREATE TABLE guards (
+    guard INTEGER PRIMARY KEY,
+    stand INTEGER NOT NULL,         -- 0 watching, 1 tripped, 2 released, 3 restoring
+    gone INTEGER NOT NULL,          -- for 1: how many vanished
+    files INTEGER NOT NULL          -- of how many
+) STRICT;
+
+-- Deletes that passed, by the wall clock's second.
+CREATE TABLE passed (
+    guard INTEGER NOT NULL,
+    second INTEGER NOT NULL,
+    count INTEGER NOT NULL,
+    PRIMARY KEY (guard, second)
+) STRICT, WITHOUT ROWID;
+
 -- One row.
 CREATE TABLE state (
     only INTEGER PRIMARY KEY CHECK (only = 1),

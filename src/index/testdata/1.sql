@@ -74,6 +74,20 @@ CREATE TABLE intents (
     target BLOB
 ) STRICT;
 INSERT INTO intents VALUES(1,X'612f62',1,-1,1,1099511627776,-9223372036854775808,9223372036854775807,4095,4294967295,0,1,3,X'612f627e31','2026-11-22',1,4096,X'0101010101010101010101010101010101010101010101010101010101010101',NULL);
+CREATE TABLE guards (
+    guard INTEGER PRIMARY KEY,
+    stand INTEGER NOT NULL,         -- 0 watching, 1 tripped, 2 released, 3 restoring
+    gone INTEGER NOT NULL,          -- for 1: how many vanished
+    files INTEGER NOT NULL          -- of how many
+) STRICT;
+
+CREATE TABLE passed (
+    guard INTEGER NOT NULL,
+    second INTEGER NOT NULL,
+    count INTEGER NOT NULL,
+    PRIMARY KEY (guard, second)
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE state (
     only INTEGER PRIMARY KEY CHECK (only = 1),
     epoch INTEGER NOT NULL,
@@ -85,6 +99,8 @@ CREATE TABLE state (
     clean INTEGER NOT NULL DEFAULT 1    -- 0 while a run is under way
 ) STRICT;
 INSERT INTO state VALUES(1,-81985529216486896,4,-1,1,4096,'6f1c',0);
+INSERT INTO guards VALUES(2,1,51,100);
+INSERT INTO passed VALUES(2,1795341600,50);
 CREATE UNIQUE INDEX path ON entries (dir, name);
 CREATE INDEX log ON entries (seq, via, winner_bytes, changed_ns) WHERE seq IS NOT NULL;
 CREATE INDEX pending ON entries (seq) WHERE pending;
