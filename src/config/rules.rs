@@ -17,8 +17,8 @@ use super::checked::{Config, HostPort, Http, MaxDelete, Node, Peer, Share};
 use super::raw::{self, Limit, Raw, Text};
 use super::{Findings, template};
 
-/// A recorder that closes and reopens does so within 2 ms; what makes one wait for hours is a slip.
-const SETTLE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_secs(3600));
+/// None is for those whose recorder closes a file once; what makes one wait for hours is a slip.
+const SETTLE: (Duration, Duration) = (Duration::ZERO, Duration::from_secs(3600));
 /// A scan reads every directory: less than a second apart they would never end.
 const SCAN_INTERVAL: (Duration, Duration) =
     (Duration::from_secs(1), Duration::from_secs(31_557_600));

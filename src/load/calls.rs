@@ -130,16 +130,50 @@ pub fn record(
     bytes: u64,
     ledger: &Ledger,
 ) -> Result<(), LoadError> {
-    let mut noise = Noise::new(ledger.now().as_nanos() as u64);
     let mut call = Call::begin(root, path.to_owned(), bytes)?;
     ledger.begun(node);
     while call.written + WRITE_LEN < call.total {
-        call.write(WRITE_LEN, &mut noise)?;
+        call.write(WRITE_LEN)?;
     }
-    call.complete(&mut noise)?;
+    call.complete()?;
     ledger.closing(node, &call.path, call.written);
     drop(call);
     Ok(())
+}
+
+/// What became of a recording.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Found {
+    /// Byte for byte as it was recorded.
+    Intact,
+    /// Cut short, longer, or with other bytes.
+    Damaged,
+    /// There is none.
+    Missing,
+}
+
+/// Judges a recording that was made by [`Load`] or [`record`] under this path with these bytes; `root` may
+/// be that of any node.
+///
+/// # Errors
+/// If it cannot be read, for another reason than that it is not there.
+pub fn judge(root: &Path, path: &str, bytes: u64) -> Result<Found, LoadError> {
+    let full = root.join(path);
+    let file = match fs::read(&full) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Found::Missing),
+        Err(error) => return Err(LoadError::file("read", &full)(error)),
+    };
+    let data_len = bytes.saturating_sub(HEADER_LEN);
+    let mut noise = Noise::of(path);
+    let said = |(index, piece): (u64, &[u8])| {
+        let left = data_len - index * WRITE_LEN;
+        noise.fresh(left) == piece
+    };
+    let is_intact = file.len() as u64 == bytes
+        && file.starts_with(&header(data_len))
+        && (0..).zip(file[HEADER_LEN as usize..].chunks(WRITE_LEN as usize)).all(said);
+    Ok(if is_intact { Found::Intact } else { Found::Damaged })
 }
 
 /// One node's calls and scripts: an agenda of what is due when, worked off by one thread.
@@ -236,7 +270,7 @@ impl Recorder {
         match step {
             Step::Begin { under_way } => self.begin(under_way),
             Step::Write(mut growing) => {
-                growing.call.write(WRITE_LEN, &mut self.noise)?;
+                growing.call.write(WRITE_LEN)?;
                 self.go_on(growing);
                 Ok(())
             }
@@ -283,7 +317,7 @@ impl Recorder {
     }
 
     fn hang_up(&mut self, mut call: Call) -> Result<(), LoadError> {
-        call.complete(&mut self.noise)?;
+        call.complete()?;
         let fate = if self.profile.scripts { self.random.within(0..100) } else { 100 };
         let (node, bytes) = (self.node, call.written);
         if fate < 8 {
@@ -392,6 +426,7 @@ struct Call {
     total: u64,
     /// Bytes that it has.
     written: u64,
+    noise: Noise,
 }
 
 impl Call {
@@ -415,12 +450,13 @@ impl Call {
             Ok(file)
         };
         let file = begin().map_err(LoadError::file("record", &full))?;
-        Ok(Call { path, file, total, written: HEADER_LEN })
+        let noise = Noise::of(&path);
+        Ok(Call { path, file, total, written: HEADER_LEN, noise })
     }
 
-    fn write(&mut self, bytes: u64, noise: &mut Noise) -> Result<(), LoadError> {
+    fn write(&mut self, bytes: u64) -> Result<(), LoadError> {
         let mut write = || {
-            self.file.write_all_at(noise.fresh(bytes), self.written)?;
+            self.file.write_all_at(self.noise.fresh(bytes), self.written)?;
             if self.written == HEADER_LEN {
                 // Still says 0 bytes.
                 self.file.write_all_at(&header(0), 0)?;
@@ -433,9 +469,9 @@ impl Call {
     }
 
     /// Writes what is left and the final header; the file is to be dropped next.
-    fn complete(&mut self, noise: &mut Noise) -> Result<(), LoadError> {
+    fn complete(&mut self) -> Result<(), LoadError> {
         let left = self.total.saturating_sub(self.written).min(WRITE_LEN);
-        self.write(left, noise)?;
+        self.write(left)?;
         self.file
             .write_all_at(&header(self.written - HEADER_LEN), 0)
             .map_err(LoadError::file("record", Path::new(&self.path)))
@@ -482,20 +518,30 @@ struct Noise {
 
 impl Noise {
     fn new(seed: u64) -> Self {
-        Noise { random: Random::new(seed), buffer: vec![0; WRITE_LEN as usize] }
+        Noise { random: Random::new(seed), buffer: Vec::new() }
+    }
+
+    /// What is said in this recording: the same path, the same bytes, so that it can be judged later.
+    fn of(path: &str) -> Self {
+        // FNV-1a.
+        let hash = path.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+        });
+        Noise::new(hash)
     }
 
     /// Returns bytes that no other recording has; at most [`WRITE_LEN`].
     fn fresh(&mut self, len: u64) -> &[u8] {
-        let len = usize::try_from(len).map_or(self.buffer.len(), |len| len.min(self.buffer.len()));
-        self.random.fill(&mut self.buffer[..len]);
-        &self.buffer[..len]
+        self.buffer.resize(usize::try_from(len.min(WRITE_LEN)).unwrap_or(0), 0);
+        self.random.fill(&mut self.buffer);
+        &self.buffer
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::load::Recording;
     use crate::sys::Clock;
 
     fn play(profile: Profile, length: Duration) -> (tempfile::TempDir, Arc<Ledger>) {
@@ -560,6 +606,37 @@ mod tests {
         assert!(!load.is_over());
         // Would wait for an hour.
         drop(load);
+    }
+
+    #[test]
+    fn a_recording_is_judged_by_every_byte() {
+        let scratch = tempfile::tempdir().unwrap();
+        let profile =
+            Profile { growing: 2, finished_per_s: 20, bytes_mean: 90_000, scripts: false, seed: 3 };
+        let roots = NAMES.map(|name| scratch.path().join(name));
+        let ledger = Arc::new(Ledger::new(Clock::start()));
+        Load::start(roots.clone(), profile, Duration::from_millis(500), &ledger)
+            .unwrap()
+            .finish()
+            .unwrap();
+        let recordings = ledger.recordings();
+        assert!(recordings.len() > 4, "{recordings:?}");
+        for Recording { node, path, bytes } in &recordings {
+            assert_eq!(judge(&roots[*node], path, *bytes).unwrap(), Found::Intact);
+        }
+        let Recording { node, path, bytes } = &recordings[0];
+        let (root, full) = (&roots[*node], roots[*node].join(path));
+        let good = fs::read(&full).unwrap();
+        for at in [4, 43, 44, good.len() - 1] {
+            let mut bad = good.clone();
+            bad[at] ^= 1;
+            fs::write(&full, bad).unwrap();
+            assert_eq!(judge(root, path, *bytes).unwrap(), Found::Damaged, "byte {at}");
+        }
+        fs::write(&full, &good[..good.len() - 1]).unwrap();
+        assert_eq!(judge(root, path, *bytes).unwrap(), Found::Damaged, "cut short");
+        fs::remove_file(&full).unwrap();
+        assert_eq!(judge(root, path, *bytes).unwrap(), Found::Missing);
     }
 
     #[test]

@@ -66,6 +66,17 @@ pub struct Tally {
     pub applied_as_renames: u64,
 }
 
+/// A recording that was closed and kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recording {
+    /// On which node it was made.
+    pub node: usize,
+    /// Its path in the share.
+    pub path: String,
+    /// Its size.
+    pub bytes: u64,
+}
+
 /// The ledger.
 #[derive(Debug)]
 pub struct Ledger {
@@ -79,6 +90,7 @@ struct Book {
     waiting: BTreeMap<String, Waiting>,
     tallies: [Tally; 2],
     samples: Vec<Sample>,
+    recordings: Vec<Recording>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -118,6 +130,7 @@ impl Ledger {
         tally.growing -= 1;
         tally.recorded += 1;
         tally.bytes += bytes;
+        book.recordings.push(Recording { node, path: path.to_owned(), bytes });
         book.wait_for(path, Waiting { node, act: Act::Record, since, untold: false });
     }
 
@@ -158,7 +171,12 @@ impl Ledger {
 
     /// Notes that a node's daemon says: the path, as it is now, is durable on the other node.
     pub(super) fn durable(&self, node: usize, path: &str) {
-        let now = self.now();
+        self.arrived(node, path, self.now());
+    }
+
+    /// Notes that a path of a node has arrived on the other one at that time, for those who look for it there
+    /// themselves.
+    pub fn arrived(&self, node: usize, path: &str, now: Duration) {
         let mut book = self.book();
         // Between its two opens a recording is empty, and a slow machine may ship it so: that is
         // before its close, and nothing waits. Neither for the old names of renames.
@@ -190,6 +208,23 @@ impl Ledger {
     /// may never have been told of.
     pub fn outstanding(&self) -> usize {
         self.book().waiting.values().filter(|waiting| !waiting.untold).count()
+    }
+
+    /// Calls `look` with the path, the node and the time of each of them.
+    pub fn each_outstanding(&self, mut look: impl FnMut(&str, usize, Duration)) {
+        for (path, waiting) in self.book().waiting.iter().filter(|(_, waiting)| !waiting.untold) {
+            look(path, waiting.node, waiting.since);
+        }
+    }
+
+    /// Returns every recording that was kept, in the order of the closes.
+    pub fn recordings(&self) -> Vec<Recording> {
+        self.recordings_from(0)
+    }
+
+    /// Likewise, without so many that are known already.
+    pub fn recordings_from(&self, known: usize) -> Vec<Recording> {
+        self.book().recordings.get(known..).unwrap_or_default().to_vec()
     }
 
     /// Returns the age of the oldest of them; zero if there is none.

@@ -21,9 +21,9 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-pub use calls::{Load, Profile, record};
+pub use calls::{Found, Load, Profile, judge, record};
 pub use compare::{Compared, compare};
-pub use ledger::{Act, Lags, Ledger, Sample, Tally};
+pub use ledger::{Act, Lags, Ledger, Recording, Sample, Tally};
 pub use pair::{NAMES, Pair, SHARE};
 pub use scratch::Scratch;
 

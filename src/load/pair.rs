@@ -42,6 +42,8 @@ const LOG_LEVEL: &str = "warn,recsync::telemetry::events=debug";
 #[derive(Debug)]
 pub struct Pair {
     daemons: Vec<Daemon>,
+    program: PathBuf,
+    ledger: Arc<Ledger>,
 }
 
 #[derive(Debug)]
@@ -49,6 +51,8 @@ struct Daemon {
     name: &'static str,
     dir: PathBuf,
     child: Child,
+    /// Ended because it was told to.
+    halted: bool,
     /// Ends with the daemon's log, so with the daemon.
     log_ended: Receiver<()>,
     said: Arc<Mutex<VecDeque<String>>>,
@@ -90,11 +94,31 @@ impl Pair {
     /// # Errors
     /// If a process cannot be started.
     pub fn start(program: &Path, dir: &Path, ledger: &Arc<Ledger>) -> Result<Self, LoadError> {
-        let mut pair = Pair { daemons: Vec::new() };
+        let (program, ledger) = (program.to_owned(), ledger.clone());
+        let mut pair = Pair { daemons: Vec::new(), program, ledger };
         for (node, name) in NAMES.into_iter().enumerate() {
-            pair.daemons.push(Daemon::start(program, dir.join(name), node, ledger.clone())?);
+            let (program, ledger) = (&pair.program, pair.ledger.clone());
+            pair.daemons.push(Daemon::start(program, dir.join(name), node, ledger)?);
         }
         Ok(pair)
+    }
+
+    /// Ends one node, as if its machine went down in an orderly way; until [`Pair::resume`].
+    pub fn halt(&mut self, node: usize) {
+        let daemon = &mut self.daemons[node];
+        daemon.halted = true;
+        daemon.terminate();
+        let _ended = daemon.wait();
+    }
+
+    /// Starts a node again that was halted.
+    ///
+    /// # Errors
+    /// If the process cannot be started.
+    pub fn resume(&mut self, node: usize) -> Result<(), LoadError> {
+        let dir = self.daemons[node].dir.clone();
+        self.daemons[node] = Daemon::start(&self.program, dir, node, self.ledger.clone())?;
+        Ok(())
     }
 
     /// Returns the roots of the share on both nodes, for a pair below `dir`.
@@ -114,8 +138,12 @@ impl Pair {
 
     /// Returns what each node answers to `status`; none while one of them does not.
     pub fn status(&self) -> Option<[Status; 2]> {
-        let ask = |node| self.client(node).with_timeout(STATUS_WAIT).get("/api/v1/status").ok();
-        Some([ask(0)?, ask(1)?])
+        Some([self.status_of(0)?, self.status_of(1)?])
+    }
+
+    /// Returns what one node answers.
+    pub fn status_of(&self, node: usize) -> Option<Status> {
+        self.client(node).with_timeout(STATUS_WAIT).get("/api/v1/status").ok()
     }
 
     /// True once both have scanned and watch their share, and are connected.
@@ -189,7 +217,8 @@ impl Daemon {
         let (ended, log_ended) = channel();
         let log = child.stderr.take();
         let heard = said.clone();
-        let daemon = Daemon { name: NAMES[node], dir, child, log_ended, said };
+        let name = NAMES[node];
+        let daemon = Daemon { name, dir, child, halted: false, log_ended, said };
         std::thread::Builder::new()
             .name(format!("log-{}", NAMES[node]))
             .spawn(move || {
@@ -203,6 +232,9 @@ impl Daemon {
     }
 
     fn check(&mut self) -> Result<(), LoadError> {
+        if self.halted {
+            return Ok(());
+        }
         let status = self.child.try_wait().map_err(LoadError::system("a look at a daemon"))?;
         status.map_or(Ok(()), |status| {
             // All that it said is there once its log has ended.

@@ -17,8 +17,10 @@ use crate::tree::{Fingerprint, Kind, Place, Tree, TreeError, Writer};
 
 /// Without the kernel's word on writers, a file that looks unfinished must be this old.
 const UNFINISHED_AGE: Duration = Duration::from_secs(600);
-/// Without the kernel's word on writers, any other file must be this many settle times old.
+/// Without the kernel's word on writers, any other file must be this many settle times old, of this
+/// settle time at least.
 const WEAK_SETTLES: u32 = 8;
+const WEAK_SETTLE_MIN: Duration = Duration::from_millis(20);
 /// Longest tick of a filesystem's timestamps on Linux: the timer interrupt at its slowest, 100 Hz
 /// (kernels from 6.13 on are finer once a file was looked at). Below the default settle of 20 ms,
 /// so it holds up nothing in the normal case.
@@ -187,7 +189,7 @@ fn weak_gate<T: Tree>(
 ) -> Result<Option<Duration>, TreeError> {
     // The ctime, not the mtime: every write moves it and nobody can set it back.
     let age = age(stat.ctime_ns, wall_ns);
-    let settled = settle * WEAK_SETTLES;
+    let settled = settle.max(WEAK_SETTLE_MIN) * WEAK_SETTLES;
     if age >= settled.max(UNFINISHED_AGE) {
         return Ok(None);
     }
