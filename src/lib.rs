@@ -17,6 +17,7 @@ pub mod serve;
 pub mod sys;
 pub mod telemetry;
 pub mod transfer;
+pub mod trash;
 pub mod tree;
 pub mod verify;
 pub mod watch;

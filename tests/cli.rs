@@ -114,6 +114,7 @@ fn help_lists_the_commands() {
       status    Shows peers, shares, lag, queues, throughput, recent errors and conflicts
       health    Says whether the daemon does its job, for Keepalived's track_script and container probes
       confirm   Lists what a guard holds back (mass delete, replaced disk), lets it go or undoes it
+      trash     Lists, puts back or erases what peers' deletes and overwrites removed here
       rescan    Has the daemon scan a share, or all of them, from top to bottom now
       reload    Has the daemon read its config again, and prints what changed
       demo      Shows two real daemons at work: calls are recorded on both sides, then both are compared
@@ -378,7 +379,7 @@ fn a_node_cannot_be_its_own_peer() {
     assert_snapshot!([by_key.stderr, by_name.stderr].concat(), @"
     recsync: peer fs2: this is the fingerprint of this node itself; give the one that `recsync identity` prints on fs2
     recsync: [DIR]/node/recsync.toml is as it was: the change would make it invalid:
-    [DIR]/node/recsync.toml:42:8: peer.name: `fs1` is this node; a node is not its own peer
+    [DIR]/node/recsync.toml:44:8: peer.name: `fs1` is this node; a node is not its own peer
     ");
     assert_eq!(scratch.text(), before);
 
@@ -388,7 +389,7 @@ fn a_node_cannot_be_its_own_peer() {
     fs::write(scratch.config(), by_hand).unwrap();
     let ran = scratch.run(&["check"]);
     assert_eq!(ran.code, Some(1));
-    assert_snapshot!(ran.stdout, @"[DIR]/node/recsync.toml:43:15: peer.fingerprint: this is the fingerprint of this node itself; take the one that `recsync identity` prints on fs2");
+    assert_snapshot!(ran.stdout, @"[DIR]/node/recsync.toml:45:15: peer.fingerprint: this is the fingerprint of this node itself; take the one that `recsync identity` prints on fs2");
 }
 
 #[test]
@@ -419,7 +420,8 @@ fn shares_are_added_with_their_marker() {
           "name": "recordings",
           "path": "[DIR]/rec",
           "scan_interval_seconds": 86400.0,
-          "settle_seconds": 0.02
+          "settle_seconds": 0.02,
+          "trash_seconds": 604800.0
         },
         {
           "max_delete": {
@@ -429,7 +431,8 @@ fn shares_are_added_with_their_marker() {
           "name": "faxes",
           "path": "[DIR]/faxes",
           "scan_interval_seconds": 86400.0,
-          "settle_seconds": 0.02
+          "settle_seconds": 0.02,
+          "trash_seconds": 604800.0
         }
       ]
     }
@@ -459,7 +462,7 @@ fn check_tells_what_would_run() {
     [DIR]/node/recsync.toml is valid. It runs:
       node   fs1, peers connect to 0.0.0.0:8730, sha256:[OURS]
       state  [DIR]/node/state, control socket [DIR]/node/control.sock
-      share  recordings in [DIR]/rec, settle 20ms, max_delete "50%", scan every 1day
+      share  recordings in [DIR]/rec, settle 20ms, trash 7days, max_delete "50%", scan every 1day
     [DIR]/node/recsync.toml:1:1: warning: peer: there is no peer, so nothing goes anywhere; add one with `recsync peer add`
     "#);
 }
@@ -477,10 +480,10 @@ fn check_warns_of_what_will_not_stop_it() {
       node   fs1, peers connect to 0.0.0.0:8730, sha256:[OURS]
       state  [DIR]/node/state, control socket [DIR]/node/control.sock
       http   0.0.0.0:9873, all pages
-      share  recordings in [DIR]/rec, settle 20ms, max_delete "50%", scan every 1day
+      share  recordings in [DIR]/rec, settle 20ms, trash 7days, max_delete "50%", scan every 1day
     [DIR]/node/recsync.toml:1:1: warning: peer: there is no peer, so nothing goes anywhere; add one with `recsync peer add`
     [DIR]/node/recsync.toml:32:8: warning: share.path: [DIR]/rec has no marker .recsync/share.toml: is the disk mounted? The share waits until it is back; if this directory never had one, `recsync share add` makes it
-    [DIR]/node/recsync.toml:42:7: warning: http.api: whoever reaches 0.0.0.0:9873 sees the status page and the API, without a password: the paths of recordings (names hold telephone numbers), peers, errors; leave it out unless a firewall or a proxy guards it
+    [DIR]/node/recsync.toml:44:7: warning: http.api: whoever reaches 0.0.0.0:9873 sees the status page and the API, without a password: the paths of recordings (names hold telephone numbers), peers, errors; leave it out unless a firewall or a proxy guards it
     "#);
 }
 

@@ -22,5 +22,7 @@ mod service;
 #[path = "nodes/storms.rs"]
 mod storms;
 mod support;
+#[path = "nodes/trash.rs"]
+mod trash;
 #[path = "nodes/writers.rs"]
 mod writers;

@@ -23,6 +23,7 @@ mod tests;
 
 pub use recover::{RecoverError, Recovered, recover, sweep_transfers};
 pub use run::run;
+pub(crate) use run::sync_names;
 
 use crate::engine::Outcome;
 use crate::tree::{Fingerprint, Kind, Place, Tree, TreeError, Writer};

@@ -82,7 +82,7 @@ fn sync<T: Tree>(tree: &T, switched: &[Result<Switched<T::File>, Undone>]) -> Ve
 
 /// Makes the names in a directory durable: if it is gone itself (the batch may have removed it
 /// last), that it is gone.
-pub(super) fn sync_names<T: Tree>(tree: &T, dir: &Place) -> Result<(), TreeError> {
+pub(crate) fn sync_names<T: Tree>(tree: &T, dir: &Place) -> Result<(), TreeError> {
     let mut dir = dir.clone();
     loop {
         match (tree.sync_dir(&dir), dir.parent()) {
@@ -106,7 +106,10 @@ fn look_again<T: Tree>(tree: &T, op: &Op, switched: Switched<T::File>) -> Outcom
     Outcome::Done(Done {
         fingerprint: found,
         made: switched.made.into_iter().filter_map(stat).collect(),
-        displaced: switched.displaced.and_then(|place| tree.stat(&place).ok()),
+        displaced: switched.displaced.and_then(|place| {
+            let found = tree.stat(&place).ok()?;
+            Some((place, found))
+        }),
     })
 }
 

@@ -377,7 +377,7 @@ fn every_change_is_made_whole() {
         }
         match &op.displaced {
             Some(place) if op.expect.unwrap().kind != crate::tree::Kind::Dir => {
-                assert_eq!(done.displaced, Some(share.tree.stat(place).unwrap()));
+                assert_eq!(done.displaced, Some((place.clone(), share.tree.stat(place).unwrap())));
             }
             _ => assert_eq!(done.displaced, None, "{}", scenario.name),
         }

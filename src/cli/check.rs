@@ -152,10 +152,11 @@ fn summary(config: &Config, identity: Option<&Identity>) -> String {
     for share in &config.shares {
         let _infallible = write!(
             text,
-            "\n  share  {} in {}, settle {}, max_delete {}, scan every {}",
+            "\n  share  {} in {}, settle {}, trash {}, max_delete {}, scan every {}",
             share.name,
             share.path.display(),
             humantime::format_duration(share.settle),
+            humantime::format_duration(share.trash),
             share.max_delete,
             humantime::format_duration(share.scan_interval),
         );

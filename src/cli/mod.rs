@@ -21,6 +21,7 @@ mod run;
 mod share;
 mod show;
 mod status;
+mod trash;
 mod verify;
 
 use std::ffi::OsString;
@@ -120,6 +121,7 @@ enum Command {
     Status(status::Args),
     Health(health::Args),
     Confirm(confirm::Args),
+    Trash(trash::Args),
     Rescan(rescan::Args),
     Reload(reload::Args),
     Demo(demo::Args),
@@ -140,6 +142,7 @@ fn dispatch(global: &Global, command: Command) -> anyhow::Result<Exit> {
             Err(error) => health::unhealthy(&[error.to_string()]),
         },
         Command::Confirm(args) => confirm::run(&global.control()?, args),
+        Command::Trash(args) => trash::run(&global.control()?, args),
         Command::Rescan(args) => rescan::run(&global.control()?, args),
         Command::Reload(args) => reload::run(&global.control()?, args),
         Command::Demo(args) => demo::run(&args),

@@ -1,10 +1,15 @@
 //! Arguments of more than one command.
 #![forbid(unsafe_code)]
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
+use recsync_proto::path::Escaped;
 use recsync_proto::{NodeName, ShareName};
+
+use crate::serve::Named;
 
 /// Parses the name of a node.
 pub(super) fn node_name(text: &str) -> Result<NodeName, String> {
@@ -49,6 +54,14 @@ impl NamedPath {
         }
         Ok(())
     }
+}
+
+/// Parses a path in a share, for the daemon: with where the person is, and bytes that are no UTF-8
+/// as they are shown.
+pub(super) fn in_share(path: &OsStr) -> Named {
+    let shown = |path: &OsStr| Escaped(path.as_bytes()).to_string();
+    let from = std::env::current_dir().ok();
+    Named { path: shown(path), from: from.map(|dir| shown(dir.as_os_str())) }
 }
 
 /// Parses a path; a relative one is relative to the working directory. TOML is UTF-8, and so are

@@ -63,6 +63,7 @@ fn list(config: &Config, json: bool) -> anyhow::Result<()> {
                 "name": share.name.as_str(),
                 "path": share.path,
                 "settle_seconds": share.settle.as_secs_f64(),
+                "trash_seconds": share.trash.as_secs_f64(),
                 "max_delete": {
                     "percent": share.max_delete.percent,
                     "count": share.max_delete.count,

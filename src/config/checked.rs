@@ -75,6 +75,8 @@ pub struct Share {
     pub path: PathBuf,
     /// How long a path must be quiet before it is shipped; at least 1 ms.
     pub settle: Duration,
+    /// How long what peers delete and replace here is kept; zero for not at all.
+    pub trash: Duration,
     /// More than this vanishing at once waits for `recsync confirm`.
     pub max_delete: MaxDelete,
     /// Time between full scans; at least 1 s.

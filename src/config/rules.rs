@@ -19,6 +19,8 @@ use super::{Findings, template};
 
 /// None is for those whose recorder closes a file once; what makes one wait for hours is a slip.
 const SETTLE: (Duration, Duration) = (Duration::ZERO, Duration::from_secs(3600));
+/// "0s" is none; a century is for ever.
+const TRASH: (Duration, Duration) = (Duration::ZERO, Duration::from_secs(100 * 31_557_600));
 /// A scan reads every directory: less than a second apart they would never end.
 const SCAN_INTERVAL: (Duration, Duration) =
     (Duration::from_secs(1), Duration::from_secs(31_557_600));
@@ -89,6 +91,7 @@ impl Check<'_> {
         let name = self.named("share.name", share.name, ShareName::new);
         let path = self.path("share.path", share.path, None);
         let settle = self.duration("share.settle", share.settle.as_ref(), template::SETTLE, SETTLE);
+        let trash = self.duration("share.trash", share.trash.as_ref(), template::TRASH, TRASH);
         let max_delete = self.max_delete(share.max_delete.as_ref());
         let scan_interval = self.duration(
             "share.scan_interval",
@@ -100,6 +103,7 @@ impl Check<'_> {
             name: name?,
             path: path?,
             settle: settle?,
+            trash: trash?,
             max_delete: max_delete?,
             scan_interval: scan_interval?,
         })

@@ -16,6 +16,8 @@ pub(super) const NODE_LISTEN: &str = "0.0.0.0:8730";
 pub(super) const HTTP_LISTEN: &str = "127.0.0.1:9873";
 /// `share.settle`
 pub(super) const SETTLE: &str = "20ms";
+/// `share.trash`
+pub(super) const TRASH: &str = "7d";
 /// `share.scan_interval`
 pub(super) const SCAN_INTERVAL: &str = "1d";
 
@@ -133,6 +135,8 @@ name = \"{name}\"
 path = {path}
 # How long a path must be quiet before it is shipped.
 # settle = \"{SETTLE}\"
+# How long what peers delete and replace here is kept in .recsync/trash; \"0s\" for not at all.
+# trash = \"{TRASH}\"
 # More than this vanishing within 10 minutes waits for `recsync confirm`: a part, a count of files,
 # or both as [\"50%\", 100000] for whichever is smaller.
 # max_delete = {max_delete}

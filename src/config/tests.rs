@@ -77,6 +77,8 @@ fn a_share_has_the_defaults_of_the_contract() {
     assert_eq!(share.settle, Duration::from_millis(20));
     assert_eq!(share.max_delete, MaxDelete { percent: Some(50), count: None });
     assert_eq!(share.scan_interval, Duration::from_secs(86400));
+    assert_eq!(share.trash, Duration::from_secs(7 * 86400));
+    assert_eq!(valid(&with_share("trash = \"0s\"")).shares[0].trash, Duration::ZERO);
 }
 
 #[test]
@@ -148,7 +150,7 @@ fingerprint = \"md5:00\"
 name = \"recordings\"
 path = \"/storage/recordings\"
 settle = \"fast\"
-trash = \"7d\"
+colour = \"red\"
 "
     ), @r#"
     2:8: node.name: `fs 1` is not a name: 1 to 32 of the characters a-z, A-Z, 0-9, `_`, `-` and `.`, not beginning with `.` or `-`
@@ -156,7 +158,7 @@ trash = \"7d\"
     7:11: peer.address: `192.168.1.109` has no port; write HOST:PORT, for example "192.168.1.108:8730" or "[fd00::8]:8730"
     8:15: peer.fingerprint: a fingerprint is `sha256:` and 64 lower-case hex digits, as `recsync identity` prints it on that node
     13:10: share.settle: `fast` is no duration; write a number and a unit, for example "200ms", "10s" or "1d"
-    14:1: share.trash: not known to this version; remove it
+    14:1: share.colour: not known to this version; remove it
     "#);
 }
 
@@ -371,6 +373,7 @@ fn durations_and_bounds() {
     let bad = [
         "settle = \"2h\"",
         "settle = \"20\"",
+        "trash = \"101years\"",
         "scan_interval = \"0s\"",
         "scan_interval = \"-1d\"",
         "max_delete = \"101%\"",
@@ -383,6 +386,7 @@ fn durations_and_bounds() {
     assert_snapshot!(bad.map(|line| mistakes(&with_share(line))).join("\n"), @r#"
     6:10: share.settle: `2h` is out of range; choose from 0s to 1h
     6:10: share.settle: `20` is no duration; write a number and a unit, for example "200ms", "10s" or "1d"
+    6:9: share.trash: `101years` is out of range; choose from 0s to 100years
     6:17: share.scan_interval: `0s` is out of range; choose from 1s to 1year
     6:17: share.scan_interval: `-1d` is no duration; write a number and a unit, for example "200ms", "10s" or "1d"
     6:14: share.max_delete: `101%` is no percentage from 0% to 100%; write "50%", a count of files, or both as ["50%", 100000]
@@ -537,6 +541,8 @@ fn a_new_file_explains_every_key() {
     path = '/storage/rec "1"'
     # How long a path must be quiet before it is shipped.
     # settle = "20ms"
+    # How long what peers delete and replace here is kept in .recsync/trash; "0s" for not at all.
+    # trash = "7d"
     # More than this vanishing within 10 minutes waits for `recsync confirm`: a part, a count of files,
     # or both as ["50%", 100000] for whichever is smaller.
     # max_delete = "50%"

@@ -114,9 +114,8 @@ impl Host {
 
     /// Takes changed settings.
     pub(super) fn reconfigure(&self, setup: Setup) {
-        let (settings, scan_interval) = (setup.settings.clone(), setup.scan_interval);
-        *self.setup.lock().unwrap_or_else(PoisonError::into_inner) = setup;
-        self.tell(ToShare::Settings(settings, scan_interval));
+        *self.setup.lock().unwrap_or_else(PoisonError::into_inner) = setup.clone();
+        self.tell(ToShare::Settings(Box::new(setup)));
     }
 
     /// Has the share go on with the root that is there, though it is not the one that the index

@@ -69,9 +69,10 @@ impl Node {
                     let backlog = reader.backlog(&peer.name)?;
                     Ok((peer.name.clone(), backlog))
                 });
-                Ok((files, backlogs.collect::<Result<Vec<_>, _>>()?))
+                let trash = reader.trash_total()?;
+                Ok((files, trash, backlogs.collect::<Result<Vec<_>, _>>()?))
             });
-            let ((files, bytes), backlogs) = match read {
+            let ((files, bytes), (_, trash_bytes), backlogs) = match read {
                 Ok(read) => read,
                 Err(error) => {
                     tracing::warn!(share = %host.name, %error, "the gauges are old");
@@ -79,7 +80,8 @@ impl Node {
                 }
             };
             metrics.share_files.with(label.clone()).set(files);
-            metrics.share_bytes.with(label).set(bytes);
+            metrics.share_bytes.with(label.clone()).set(bytes);
+            metrics.trash_bytes.with(label).set(trash_bytes);
             for (peer, backlog) in backlogs {
                 let label = SharePeer::new(host.name.clone(), peer.clone());
                 metrics.lag_seconds.with(label.clone()).set(age(&backlog, wall_ns).as_secs_f64());

@@ -17,13 +17,16 @@ mod credit;
 mod desk;
 mod gate;
 mod host;
+mod keeper;
 mod lag;
 mod lane;
+mod locate;
 mod pool;
 mod scanner;
 mod service;
 mod share;
 mod site;
+mod trash;
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -441,5 +444,6 @@ fn setup(config: &Config, share: &config::Share) -> Setup {
             peers: config.peers.iter().map(|peer| peer.name.clone()).collect(),
         },
         scan_interval: share.scan_interval,
+        trash: share.trash,
     }
 }

@@ -19,10 +19,10 @@ use crate::engine::Input;
 use crate::index::IndexRead as _;
 use crate::serve::api::{
     Decided, Difference, DifferenceKind, Health, Held, Pause, PauseReason, PeerHealth, PeerShare,
-    PeerStatus, Ready, Reloaded, Rescan, ShareState, ShareStatus, Status, VerifyCheck,
-    VerifyReport, VerifySide,
+    PeerStatus, Purged, Ready, Reloaded, Rescan, Restored, ShareState, ShareStatus, Status,
+    TrashPage, VerifyCheck, VerifyReport, VerifySide,
 };
-use crate::serve::{Answer, CommandError, Decision, Service, Verify};
+use crate::serve::{Answer, CommandError, Decision, Purge, Restore, Service, TrashQuery, Verify};
 use crate::telemetry::metrics::{Share, SharePeer};
 use crate::telemetry::{Format, Timestamp};
 use crate::tree::RootError;
@@ -99,6 +99,21 @@ impl Service for Door {
         let node = self.0.clone();
         Box::pin(async move { on_thread(move || node.reload_config()).await })
     }
+
+    fn trash(&self, query: TrashQuery) -> Answer<'_, Result<TrashPage, CommandError>> {
+        let node = self.0.clone();
+        Box::pin(async move { on_thread(move || node.trash_page(&query)).await })
+    }
+
+    fn restore(&self, restore: Restore) -> Answer<'_, Result<Restored, CommandError>> {
+        let node = self.0.clone();
+        Box::pin(async move { on_thread(move || node.restore(&restore)).await })
+    }
+
+    fn purge(&self, purge: Purge) -> Answer<'_, Result<Purged, CommandError>> {
+        let node = self.0.clone();
+        Box::pin(async move { on_thread(move || node.purge(&purge)).await })
+    }
 }
 
 async fn on_thread<R: Send + 'static>(work: impl FnOnce() -> R + Send + 'static) -> R {
@@ -109,7 +124,7 @@ async fn on_thread<R: Send + 'static>(work: impl FnOnce() -> R + Send + 'static)
 }
 
 /// Returns why a share is not scanned and watched.
-fn unready(host: &Host) -> Option<String> {
+pub(super) fn unready(host: &Host) -> Option<String> {
     let state = host.board.get();
     let why = match state.stage {
         Stage::Starting => "it is being started".to_owned(),
@@ -191,7 +206,7 @@ impl Host {
 }
 
 impl Node {
-    fn select(&self, share: Option<&ShareName>) -> Result<Vec<Arc<Host>>, CommandError> {
+    pub(super) fn select(&self, share: Option<&ShareName>) -> Result<Vec<Arc<Host>>, CommandError> {
         let mut hosts = self.hosts();
         if let Some(share) = share {
             hosts.retain(|host| host.name == *share);

@@ -20,13 +20,14 @@ use super::board::{Running, ShareBoard, Stage};
 use super::changes::Changes;
 use super::credit::Pass;
 use super::desk::Desk;
+use super::keeper::Keeper;
 use super::lane::{LaneThread, Outgoing};
 use super::pool::PoolHandle;
 use super::scanner::Scanner;
 use super::site::{Readers, Site};
 use crate::apply;
 use crate::engine::{self, Effect, Engine, Hint, Input, Look, Noticed, Now, Saved, conflict};
-use crate::index::{Index as _, IndexError, IndexRead as _, Installed, Store, Write};
+use crate::index::{Index as _, IndexError, IndexRead as _, Installed, LastStop, Store, Write};
 use crate::net::Link;
 use crate::observe;
 use crate::sys::{self, Clock, Failpoint};
@@ -70,7 +71,9 @@ pub(super) enum ToShare {
     /// Look through the whole tree.
     Rescan,
     /// Changed settings.
-    Settings(engine::Settings, Duration),
+    Settings(Box<Setup>),
+    /// Facts of the trash for the index, from those who look after it.
+    Note(Vec<Write>),
     /// End.
     Stop,
 }
@@ -85,7 +88,8 @@ impl std::fmt::Debug for ToShare {
             ToShare::Watch(event) => write!(f, "Watch({event:?})"),
             ToShare::Scanned => f.write_str("Scanned"),
             ToShare::Rescan => f.write_str("Rescan"),
-            ToShare::Settings(..) => f.write_str("Settings"),
+            ToShare::Settings(_) => f.write_str("Settings"),
+            ToShare::Note(writes) => write!(f, "Note({writes:?})"),
             ToShare::Stop => f.write_str("Stop"),
         }
     }
@@ -126,6 +130,7 @@ pub(super) struct Setup {
     pub(super) index: std::path::PathBuf,
     pub(super) settings: engine::Settings,
     pub(super) scan_interval: Duration,
+    pub(super) trash: Duration,
 }
 
 /// What all shares of a node use.
@@ -157,8 +162,8 @@ pub(super) fn run(
     if fresh {
         store.set_root_id(&tree.root_id().to_string())?;
     }
-    let was_clean = store.begin_run()?;
-    if !was_clean && !fresh {
+    let last_stop = store.begin_run(&sys::boot_id())?;
+    if last_stop != LastStop::Clean && !fresh {
         tracing::info!(share = %setup.name, "the last stop was not a clean one: looking for what it left");
     }
 
@@ -172,6 +177,7 @@ pub(super) fn run(
         setup.settings.settle,
         inbox.clone(),
     ));
+    site.set_trash(setup.trash);
     let dirty = recover(&site, &setup.settings.node, &mut store)?;
     let now = common.clock.now();
     let first_op = u64::try_from(now.wall_ns).unwrap_or(0);
@@ -183,6 +189,9 @@ pub(super) fn run(
     let scanner = Scanner::start(site.clone(), common.clone(), board.clone()).map_err(system)?;
     let fetcher = spawn_fetcher(&site, common.metrics.clone(), fetcher_waiting).map_err(system)?;
     let desk = Desk::start(site.clone()).map_err(system)?;
+    // Without an index, or after a crash, there may be files that it does not know.
+    let search = fresh || last_stop != LastStop::Clean;
+    let keeper = Keeper::start(site.clone(), common.clone(), search).map_err(system)?;
     let (watcher, watch_handle) = spawn_watcher(&site, setup).map_err(system)?;
     board.started(Running { site: site.clone(), watch: watch_handle.clone(), desk: desk.clone() });
 
@@ -213,6 +222,7 @@ pub(super) fn run(
     let Loop { mut store, lanes, fetcher: fetcher_inbox, scanner, desk, .. } = share;
     scanner.stop();
     desk.stop();
+    keeper.stop();
     drop(fetcher_inbox);
     let lanes = lanes.into_values().flat_map(|Lanes { live, bulk, .. }| [live, bulk]);
     for thread in lanes.map(LaneThread::stop).chain([fetcher, watcher]) {
@@ -442,11 +452,18 @@ impl Loop {
                     self.board.set_stage(Stage::Watching);
                 }
                 ToShare::Rescan => self.rescan(now),
-                ToShare::Settings(settings, scan_interval) => {
+                ToShare::Settings(setup) => {
+                    let Setup { settings, scan_interval, trash, .. } = *setup;
                     self.site.set_settle(settings.settle);
+                    self.site.set_trash(trash);
                     self.scan_due = self.scan_due.min(now.mono + scan_interval);
                     self.scan_interval = scan_interval;
                     self.engine.reconfigure(settings, &self.store)?;
+                }
+                ToShare::Note(writes) => {
+                    for write in &writes {
+                        self.store.write(write)?;
+                    }
                 }
                 ToShare::Stop => return Ok(false),
             }

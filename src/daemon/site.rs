@@ -26,6 +26,7 @@ pub(super) struct Site {
     pub(super) readers: Readers,
     pub(super) gate: Gate,
     settle_ns: AtomicU64,
+    trash_ns: AtomicU64,
     inbox: Sender<ToShare>,
     links: Mutex<BTreeMap<NodeName, Link>>,
     stopping: AtomicBool,
@@ -47,6 +48,7 @@ impl Site {
             readers,
             gate: Gate::default(),
             settle_ns: AtomicU64::new(0),
+            trash_ns: AtomicU64::new(0),
             inbox,
             links: Mutex::new(BTreeMap::new()),
             stopping: AtomicBool::new(false),
@@ -95,8 +97,16 @@ impl Site {
     }
 
     pub(super) fn set_settle(&self, settle: Duration) {
-        let nanos = u64::try_from(settle.as_nanos()).unwrap_or(u64::MAX);
-        self.settle_ns.store(nanos, Ordering::Relaxed);
+        self.settle_ns.store(nanos(settle), Ordering::Relaxed);
+    }
+
+    /// How long what peers remove is kept.
+    pub(super) fn trash(&self) -> Duration {
+        Duration::from_nanos(self.trash_ns.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn set_trash(&self, kept: Duration) {
+        self.trash_ns.store(nanos(kept), Ordering::Relaxed);
     }
 
     /// Has all of the share's threads end soon.
@@ -108,6 +118,10 @@ impl Site {
     pub(super) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Relaxed)
     }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Read-only connections to the index, one for each thread that reads at the same time.

@@ -247,8 +247,8 @@ pub struct Done {
     pub fingerprint: Option<Fingerprint>,
     /// Directories that had to be made above the path, and how they stat.
     pub made: Vec<(SharePath, Fingerprint)>,
-    /// How the displaced object stats in its new place.
-    pub displaced: Option<Fingerprint>,
+    /// Where the displaced object is now, and how it stats there.
+    pub displaced: Option<(Place, Fingerprint)>,
 }
 
 /// One thing to be done, once what the step wrote to the index is committed.

@@ -15,7 +15,7 @@ use super::guard::Verdict;
 use super::plan::{Circumstances, Step, plan};
 use super::version::{self, Winner};
 use super::{Cx, Engine, FETCHES_MAX, OPS_MAX, RETRIES_MAX, RETRY_MAX, RETRY_MIN, Retry};
-use crate::index::{Entry, IndexError, Installed, Intent, Write};
+use crate::index::{Entry, IndexError, Installed, Intent, Trashed, Why, Write};
 use crate::tree::{Place, TreeError, trash_place};
 
 /// A record younger than this is fetched ahead of the backlog.
@@ -595,7 +595,7 @@ impl Engine {
             self.remote_guard.take_back();
         }
         match outcome {
-            Outcome::Done(done) => self.done(cx, running, done)?,
+            Outcome::Done(done) => self.done(cx, id, running, done)?,
             Outcome::Changed => {
                 // Not what was expected: what is there is absorbed first. Tried again at once,
                 // with growing delays if that happens again.
@@ -643,7 +643,13 @@ impl Engine {
         Ok(())
     }
 
-    fn done(&mut self, cx: &mut Cx<'_>, running: Running, done: Done) -> Result<(), IndexError> {
+    fn done(
+        &mut self,
+        cx: &mut Cx<'_>,
+        id: u64,
+        running: Running,
+        done: Done,
+    ) -> Result<(), IndexError> {
         let Running {
             path, from, installs, mtime_ns, mode, before, copy, drops, kind, saved, ..
         } = running;
@@ -679,11 +685,30 @@ impl Engine {
             _ => None,
         };
         cx.put(&path, entry)?;
-        if let (Some(copy), Some(before), Some(fingerprint)) = (copy, before, done.displaced) {
-            // Its bytes are the ones known; its mode may have been set in the last moment.
-            let changed = fingerprint.mode != before.fingerprint.mode;
-            let mode = if changed { fingerprint.mode } else { before.mode };
-            self.kept(cx, &path, &copy, Installed { fingerprint, mode, ..before })?;
+        match (before, done.displaced) {
+            (Some(before), Some((Place::Share(_), fingerprint))) => {
+                if let Some(copy) = copy {
+                    // Its bytes are the ones known; its mode may have been set in the last moment.
+                    let changed = fingerprint.mode != before.fingerprint.mode;
+                    let mode = if changed { fingerprint.mode } else { before.mode };
+                    self.kept(cx, &path, &copy, Installed { fingerprint, mode, ..before })?;
+                }
+            }
+            (Some(before), Some((Place::Trash { day, path: at }, stat))) => {
+                let why = if kind == AppliedKind::Delete { Why::Deleted } else { Why::Replaced };
+                cx.index.write(&Write::Trashed(Trashed {
+                    since_ns: cx.now.wall_ns,
+                    id,
+                    day,
+                    at,
+                    path: path.clone(),
+                    content: Some(before.content),
+                    stat,
+                    why,
+                    peer: via.clone(),
+                }))?;
+            }
+            _ => {}
         }
         if let Some(content) = drops {
             let mut entry = cx.entry(&path)?;

@@ -11,8 +11,8 @@ use std::ops::Bound;
 use recsync_proto::{Content, Epoch, Hash, NodeName, Seq, SharePath};
 
 use super::{
-    Backlog, Entry, Guard, GuardState, Index, IndexError, IndexRead, Intent, Logged, PeerCursor,
-    Stand, Write, rules,
+    Backlog, Entry, Guard, GuardState, Index, IndexError, IndexRead, Intent, LastStop, Logged,
+    PeerCursor, Stand, TrashKey, Trashed, Write, rules,
 };
 
 /// An index in memory. "Durable" is what [`Memory::crash`] leaves: the state at the last commit.
@@ -21,10 +21,12 @@ pub struct Memory {
     epoch: Epoch,
     root_id: Option<String>,
     clean: bool,
+    boot: Option<String>,
     head: Seq,
     clock: u64,
     entries: Entries,
     intents: BTreeMap<u64, Intent>,
+    trash: BTreeMap<TrashKey, Trashed>,
     peers: BTreeMap<NodeName, PeerCursor>,
     stands: BTreeMap<Guard, Stand>,
     /// By guard and second.
@@ -46,6 +48,7 @@ enum Undo {
     Ack(Seq, NodeName, Option<bool>),
     Head(Seq),
     Clock(u64),
+    Trashed(TrashKey, Option<Trashed>),
 }
 
 impl Memory {
@@ -55,10 +58,12 @@ impl Memory {
             epoch,
             root_id: None,
             clean: true,
+            boot: None,
             head: Seq::ZERO,
             clock: 0,
             entries: Entries::default(),
             intents: BTreeMap::new(),
+            trash: BTreeMap::new(),
             peers: BTreeMap::new(),
             stands: BTreeMap::new(),
             passed: BTreeMap::new(),
@@ -79,6 +84,7 @@ impl Memory {
                 Undo::Ack(seq, peer, before) => drop(self.put_ack(seq, &peer, before)),
                 Undo::Head(before) => self.head = before,
                 Undo::Clock(before) => self.clock = before,
+                Undo::Trashed(key, before) => drop(put(&mut self.trash, key, before)),
             }
         }
     }
@@ -100,14 +106,16 @@ impl Memory {
         self.commit()
     }
 
-    /// Notes, durably, that a run began, and tells whether the one before ended properly.
+    /// Notes, durably, that a run began on this boot of the machine, and tells how the one before
+    /// ended.
     ///
     /// # Errors
     /// None; as the durable index has it.
-    pub fn begin_run(&mut self) -> Result<bool, IndexError> {
+    pub fn begin_run(&mut self, boot: &str) -> Result<LastStop, IndexError> {
         let clean = std::mem::replace(&mut self.clean, false);
+        let then = self.boot.replace(boot.to_owned());
         self.commit()?;
-        Ok(clean)
+        Ok(LastStop::of(clean, then.as_deref(), boot))
     }
 
     /// Notes, durably, that the run ended properly.
@@ -153,6 +161,19 @@ impl Memory {
             self.head = entry.seq;
         }
         Ok(())
+    }
+
+    fn set_trashed(&mut self, key: TrashKey, trashed: Option<Trashed>) {
+        let before = put(&mut self.trash, key, trashed);
+        self.undo.push(Undo::Trashed(key, before));
+    }
+
+    fn put_trashed(&mut self, trashed: &Trashed) {
+        let same_place = |known: &&Trashed| (&known.day, &known.at) == (&trashed.day, &trashed.at);
+        if let Some(before) = self.trash.values().find(same_place).map(Trashed::key) {
+            self.set_trashed(before, None);
+        }
+        self.set_trashed(trashed.key(), Some(trashed.clone()));
     }
 
     fn unlearn(&mut self, peer: &NodeName) -> Result<(), String> {
@@ -344,6 +365,26 @@ impl IndexRead for Memory {
         let spent = self.entries.spent.range(..=through).take(limit);
         Ok(spent.map(|seq| self.entries.log[seq].clone()).collect())
     }
+
+    fn trash_after(&self, after: TrashKey, limit: usize) -> Result<Vec<Trashed>, IndexError> {
+        let later = self.trash.range((Bound::Excluded(after), Bound::Unbounded));
+        Ok(later.take(limit).map(|(_, trashed)| trashed.clone()).collect())
+    }
+
+    fn trash_before(&self, before: TrashKey, limit: usize) -> Result<Vec<Trashed>, IndexError> {
+        let earlier = self.trash.range(..before).rev();
+        Ok(earlier.take(limit).map(|(_, trashed)| trashed.clone()).collect())
+    }
+
+    fn trash_at(&self, day: &str, at: &SharePath) -> Result<Option<Trashed>, IndexError> {
+        let there = self.trash.values().find(|known| known.day == day && known.at == *at);
+        Ok(there.cloned())
+    }
+
+    fn trash_total(&self) -> Result<(u64, u64), IndexError> {
+        let bytes = self.trash.values().map(|trashed| trashed.stat.size).sum();
+        Ok((self.trash.len() as u64, bytes))
+    }
 }
 
 impl Index for Memory {
@@ -377,6 +418,14 @@ impl Index for Memory {
                 let key = (*guard, *second);
                 let before = put(&mut self.passed, key, (*count > 0).then_some(*count));
                 self.undo.push(Undo::Passed(key, before));
+                Ok(())
+            }
+            Write::Trashed(trashed) => {
+                self.put_trashed(trashed);
+                Ok(())
+            }
+            Write::TrashGone(key) => {
+                self.set_trashed(*key, None);
                 Ok(())
             }
         };

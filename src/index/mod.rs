@@ -135,6 +135,89 @@ pub struct Intent {
     pub staged: Option<Content>,
 }
 
+/// Why something lies in the trash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// Somebody deleted it elsewhere.
+    Deleted,
+    /// Another version took its name.
+    Replaced,
+    /// It was found there: the index that knew is lost, or a crash came between.
+    Found,
+}
+
+/// Something that lies in the trash.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trashed {
+    /// When it was displaced, nanoseconds since 1970.
+    pub since_ns: i64,
+    /// The operation that displaced it; with the time, what to call it by.
+    pub id: u64,
+    /// Its day's directory.
+    pub day: String,
+    /// Where it lies below that.
+    pub at: SharePath,
+    /// The name that it had.
+    pub path: SharePath,
+    /// What it held, if that is known.
+    pub content: Option<Content>,
+    /// How it stood in the trash then: one that differs now was written to since.
+    pub stat: Fingerprint,
+    /// Why it is there.
+    pub why: Why,
+    /// Whose doing it was, if that is known.
+    pub peer: Option<NodeName>,
+}
+
+impl Trashed {
+    /// Returns where it lies.
+    pub fn place(&self) -> crate::tree::Place {
+        crate::tree::Place::Trash { day: self.day.clone(), path: self.at.clone() }
+    }
+
+    /// Returns its place in the order of displacement.
+    pub fn key(&self) -> TrashKey {
+        TrashKey { since_ns: self.since_ns, id: self.id }
+    }
+}
+
+/// A place in the order in which things came into the trash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TrashKey {
+    /// When, nanoseconds since 1970.
+    pub since_ns: i64,
+    /// By which operation.
+    pub id: u64,
+}
+
+impl TrashKey {
+    /// Before everything.
+    pub const FIRST: TrashKey = TrashKey { since_ns: i64::MIN, id: 0 };
+    /// After everything.
+    pub const LAST: TrashKey = TrashKey { since_ns: i64::MAX, id: u64::MAX };
+}
+
+/// How the run before this one ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LastStop {
+    /// It was told to, or there was none.
+    Clean,
+    /// The process died; what it and others had written is in the kernel's hands still.
+    Killed,
+    /// The machine went down, or may have: what was not synced may be lost.
+    Down,
+}
+
+impl LastStop {
+    fn of(clean: bool, boot_then: Option<&str>, boot_now: &str) -> Self {
+        match (clean, boot_then == Some(boot_now)) {
+            (true, _) => LastStop::Clean,
+            (false, true) => LastStop::Killed,
+            (false, false) => LastStop::Down,
+        }
+    }
+}
+
 /// What is known of one peer in one share.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct PeerCursor {
@@ -235,6 +318,10 @@ pub enum Write {
         /// Deletes.
         count: u64,
     },
+    /// Something came into the trash. Replaces what is known of its key and of its place.
+    Trashed(Trashed),
+    /// It lies there no more.
+    TrashGone(TrashKey),
 }
 
 /// Reads of the index. A reader within a transaction sees its writes.
@@ -297,6 +384,14 @@ pub trait IndexRead {
     /// Returns tombstones at positions up to `through` with nothing installed, by position, at
     /// most `limit`.
     fn tombstones(&self, through: Seq, limit: usize) -> Result<Vec<SharePath>, IndexError>;
+    /// Returns what lies in the trash after a key, the oldest first, at most `limit`.
+    fn trash_after(&self, after: TrashKey, limit: usize) -> Result<Vec<Trashed>, IndexError>;
+    /// Returns what lies in the trash before a key, the newest first, at most `limit`.
+    fn trash_before(&self, before: TrashKey, limit: usize) -> Result<Vec<Trashed>, IndexError>;
+    /// Returns what is known to lie at a place in the trash.
+    fn trash_at(&self, day: &str, at: &SharePath) -> Result<Option<Trashed>, IndexError>;
+    /// Returns the number of objects in the trash, and of their bytes.
+    fn trash_total(&self) -> Result<(u64, u64), IndexError>;
 }
 
 /// An index that can be written: writes are visible to reads at once and durable at `commit`.

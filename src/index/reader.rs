@@ -13,9 +13,10 @@ use recsync_proto::{Epoch, Hash, NodeName, Seq, SharePath};
 use rusqlite::{CachedStatement, Connection, OpenFlags, OptionalExtension, Params, Row, params};
 
 use super::error::{from_sqlite, other};
-use super::row::{self, select_entries};
+use super::row::{self, select_entries, select_trash};
 use super::{
-    Backlog, Entry, Guard, GuardState, IndexError, IndexRead, Intent, Logged, PeerCursor, migrate,
+    Backlog, Entry, Guard, GuardState, IndexError, IndexRead, Intent, Logged, PeerCursor, TrashKey,
+    Trashed, migrate,
 };
 
 /// Page cache of a reader, KiB.
@@ -111,7 +112,7 @@ pub(super) fn connect(
 
 /// The statements of the reads.
 pub(super) mod sql {
-    use super::select_entries;
+    use super::{select_entries, select_trash};
 
     pub(crate) const HEAD: &str = "SELECT head FROM state";
     pub(crate) const CLOCK: &str = "SELECT clock FROM state";
@@ -174,9 +175,17 @@ pub(super) mod sql {
         SELECT dir, name FROM entries INDEXED BY spent
         WHERE NOT live AND content IS NULL AND seq <= ?1 ORDER BY seq LIMIT ?2";
 
+    pub(crate) const TRASH_AFTER: &str =
+        select_trash!("WHERE (since_ns, id) > (?1, ?2) ORDER BY since_ns, id LIMIT ?3");
+    pub(crate) const TRASH_BEFORE: &str =
+        select_trash!("WHERE (since_ns, id) < (?1, ?2) ORDER BY since_ns DESC, id DESC LIMIT ?3");
+    pub(crate) const TRASH_AT: &str =
+        select_trash!("INDEXED BY trash_place WHERE day = ?1 AND at = ?2");
+    pub(crate) const TRASH_TOTAL: &str = "SELECT trash_files, trash_bytes FROM state";
+
     /// Those that must not walk a table.
     #[cfg(test)]
-    pub(crate) const SEARCHES: [&str; 17] = [
+    pub(crate) const SEARCHES: [&str; 20] = [
         ENTRY,
         CHILDREN,
         LIVE_BELOW,
@@ -194,6 +203,9 @@ pub(super) mod sql {
         FIRST_LACKED,
         LACKED,
         TOMBSTONES,
+        TRASH_AFTER,
+        TRASH_BEFORE,
+        TRASH_AT,
     ];
 }
 
@@ -333,6 +345,32 @@ impl IndexRead for Reader {
         let params = params![position(through), count(limit)];
         self.all(sql::TOMBSTONES, params, |row| row::path(row, 0))
     }
+
+    fn trash_after(&self, after: TrashKey, limit: usize) -> Result<Vec<Trashed>, IndexError> {
+        let params = params![after.since_ns, key_id(after), count(limit)];
+        self.all(sql::TRASH_AFTER, params, row::trashed)
+    }
+
+    fn trash_before(&self, before: TrashKey, limit: usize) -> Result<Vec<Trashed>, IndexError> {
+        let params = params![before.since_ns, key_id(before), count(limit)];
+        self.all(sql::TRASH_BEFORE, params, row::trashed)
+    }
+
+    fn trash_at(&self, day: &str, at: &SharePath) -> Result<Option<Trashed>, IndexError> {
+        self.maybe(sql::TRASH_AT, params![day, at.as_bytes()], row::trashed)
+    }
+
+    fn trash_total(&self) -> Result<(u64, u64), IndexError> {
+        self.one(sql::TRASH_TOTAL, [], |row| {
+            let (files, bytes): (i64, i64) = (row.get(0)?, row.get(1)?);
+            Ok((files.cast_unsigned(), bytes.cast_unsigned()))
+        })
+    }
+}
+
+/// Returns an operation's number as a bound or key: they begin at the wall clock's nanoseconds.
+pub(super) fn key_id(key: TrashKey) -> i64 {
+    i64::try_from(key.id).unwrap_or(i64::MAX)
 }
 
 /// Returns the bounds, the second exclusive, of the directories below a directory.

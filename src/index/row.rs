@@ -10,7 +10,7 @@ use rusqlite::types::{ToSqlOutput, Value, ValueRef};
 use rusqlite::{Result, Row};
 
 use super::error::bad_column;
-use super::{Entry, Guard, Installed, Intent, Logged, Stand, rules};
+use super::{Entry, Guard, Installed, Intent, Logged, Stand, Trashed, Why, rules};
 use crate::tree::{Fingerprint, Kind, Place};
 
 /// The statement that stores an entry: [`entry_params`] are its parameters.
@@ -57,6 +57,24 @@ pub(super) const SELECT_INTENTS: &str = "
         place, place_path, place_text, content, content_size, hash, target
     FROM intents";
 
+/// The statement that stores what lies in the trash: [`trashed_params`] are its parameters.
+pub(super) const PUT_TRASHED: &str = "
+    INSERT INTO trash (since_ns, id, day, at, path, content, content_size, hash, target,
+        kind, fs, ino, size, mtime_ns, ctime_ns, mode, uid, gid, nlink, why, peer)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+
+/// Begins a query of what lies in the trash, to be read by [`trashed`].
+macro_rules! select_trash {
+    ($rest:literal) => {
+        concat!(
+            "SELECT since_ns, id, day, at, path, content, content_size, hash, target, ",
+            "kind, fs, ino, size, mtime_ns, ctime_ns, mode, uid, gid, nlink, why, peer FROM trash ",
+            $rest
+        )
+    };
+}
+pub(super) use select_trash;
+
 /// Returns a path's entry as parameters; `via` is the peer's row.
 pub(super) fn entry_params<'a>(
     path: &'a SharePath,
@@ -98,6 +116,47 @@ pub(super) fn intent_params(intent: &Intent) -> Vec<ToSqlOutput<'_>> {
         None => params.extend(std::iter::repeat_with(null).take(4)),
     }
     params
+}
+
+/// Returns what lies in the trash as parameters.
+pub(super) fn trashed_params(trashed: &Trashed) -> Vec<ToSqlOutput<'_>> {
+    let mut params = Vec::with_capacity(21);
+    params.extend([int(trashed.since_ns), bits(trashed.id), text(&trashed.day)]);
+    params.extend([blob(trashed.at.as_bytes()), blob(trashed.path.as_bytes())]);
+    match &trashed.content {
+        Some(content) => params.extend(content_params(content)),
+        None => params.extend(std::iter::repeat_with(null).take(4)),
+    }
+    params.extend(fingerprint_params(&trashed.stat));
+    let why = match trashed.why {
+        Why::Deleted => 1,
+        Why::Replaced => 2,
+        Why::Found => 3,
+    };
+    params.extend([int(why), trashed.peer.as_ref().map_or_else(null, |peer| text(peer.as_str()))]);
+    params
+}
+
+/// Reads a row of [`select_trash`].
+pub(super) fn trashed(row: &Row<'_>) -> Result<Trashed> {
+    let why = match row.get(19)? {
+        1 => Why::Deleted,
+        2 => Why::Replaced,
+        3 => Why::Found,
+        unknown => return Err(bad_column(19, format!("{unknown} is no reason"))),
+    };
+    let peer: Option<String> = row.get(20)?;
+    Ok(Trashed {
+        since_ns: row.get(0)?,
+        id: row.get::<_, i64>(1)?.cast_unsigned(),
+        day: row.get(2)?,
+        at: whole_path(row, 3)?,
+        path: whole_path(row, 4)?,
+        content: content(row, 5)?,
+        stat: fingerprint(row, 9)?,
+        why,
+        peer: peer.map(NodeName::new).transpose().map_err(|error| bad_column(20, error))?,
+    })
 }
 
 /// Reads a row of [`select_entries`].

@@ -15,10 +15,10 @@ use rusqlite::{Connection, OpenFlags, Params, params, params_from_iter};
 use rustix::fs::{FlockOperation, flock};
 
 use super::error::{from_sqlite, other};
-use super::reader::{Reader, connect, position};
+use super::reader::{Reader, connect, key_id, position};
 use super::{
-    Backlog, Entry, Guard, GuardState, Index, IndexError, IndexRead, Intent, Logged, PeerCursor,
-    Stand, Write, migrate, row, rules,
+    Backlog, Entry, Guard, GuardState, Index, IndexError, IndexRead, Intent, LastStop, Logged,
+    PeerCursor, Stand, TrashKey, Trashed, Write, migrate, row, rules,
 };
 
 /// Page cache of the writer, KiB.
@@ -90,15 +90,19 @@ impl Store {
         self.commit()
     }
 
-    /// Notes, durably, that a run began, and tells whether the one before ended properly.
+    /// Notes, durably, that a run began on this boot of the machine, and tells how the one before
+    /// ended.
     ///
     /// # Errors
     /// As [`Index::commit`].
-    pub fn begin_run(&mut self) -> Result<bool, IndexError> {
-        let clean = self.reads.one("SELECT clean FROM state", [], |row| row.get(0))?;
-        self.transact(|store| store.run("UPDATE state SET clean = 0", []).map(drop))?;
+    pub fn begin_run(&mut self, boot: &str) -> Result<LastStop, IndexError> {
+        let (clean, then): (bool, Option<String>) =
+            self.reads
+                .one("SELECT clean, boot FROM state", [], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let begun = "UPDATE state SET clean = 0, boot = ?1";
+        self.transact(|store| store.run(begun, [boot]).map(drop))?;
         self.commit()?;
-        Ok(clean)
+        Ok(LastStop::of(clean, then.as_deref(), boot))
     }
 
     /// Notes, durably, that the run ended properly.
@@ -293,6 +297,27 @@ impl Store {
         self.run(sql, [guard, second, count.cast_signed()]).map(drop)
     }
 
+    fn put_trashed(&self, trashed: &Trashed) -> Result<(), IndexError> {
+        self.forget_trashed(trashed.key())?;
+        if let Some(before) = self.reads.trash_at(&trashed.day, &trashed.at)? {
+            self.forget_trashed(before.key())?;
+        }
+        self.run(row::PUT_TRASHED, params_from_iter(row::trashed_params(trashed)))?;
+        let count =
+            "UPDATE state SET trash_files = trash_files + 1, trash_bytes = trash_bytes + ?1";
+        self.run(count, [sized(trashed.stat.size)]).map(drop)
+    }
+
+    fn forget_trashed(&self, key: TrashKey) -> Result<(), IndexError> {
+        let params = params![key.since_ns, key_id(key)];
+        let sql = "DELETE FROM trash WHERE since_ns = ?1 AND id = ?2 RETURNING size";
+        let size = self.reads.maybe(sql, params, |row| row.get::<_, i64>(0))?;
+        let Some(size) = size else { return Ok(()) };
+        let count =
+            "UPDATE state SET trash_files = trash_files - 1, trash_bytes = trash_bytes - ?1";
+        self.run(count, [sized(size.cast_unsigned())]).map(drop)
+    }
+
     fn raise_clock(&self, reading: u64) -> Result<(), IndexError> {
         if reading <= self.reads.clock()? {
             return Ok(());
@@ -321,6 +346,8 @@ impl Index for Store {
             Write::Clock(reading) => store.raise_clock(*reading),
             Write::Stand(guard, stand) => store.put_stand(*guard, *stand),
             Write::Passed { guard, second, count } => store.put_passed(*guard, *second, *count),
+            Write::Trashed(trashed) => store.put_trashed(trashed),
+            Write::TrashGone(key) => store.forget_trashed(*key),
         })
     }
 
@@ -434,6 +461,27 @@ impl IndexRead for Store {
     fn tombstones(&self, through: Seq, limit: usize) -> Result<Vec<SharePath>, IndexError> {
         self.reads.tombstones(through, limit)
     }
+
+    fn trash_after(&self, after: TrashKey, limit: usize) -> Result<Vec<Trashed>, IndexError> {
+        self.reads.trash_after(after, limit)
+    }
+
+    fn trash_before(&self, before: TrashKey, limit: usize) -> Result<Vec<Trashed>, IndexError> {
+        self.reads.trash_before(before, limit)
+    }
+
+    fn trash_at(&self, day: &str, at: &SharePath) -> Result<Option<Trashed>, IndexError> {
+        self.reads.trash_at(day, at)
+    }
+
+    fn trash_total(&self) -> Result<(u64, u64), IndexError> {
+        self.reads.trash_total()
+    }
+}
+
+/// Returns a size as the counter of the trash takes it: no disk holds so much that sums overflow.
+fn sized(size: u64) -> i64 {
+    size.min(1 << 50).cast_signed()
 }
 
 /// Returns the size of the file that is installed, if one is.

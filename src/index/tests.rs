@@ -199,7 +199,7 @@ on_both! {
     the_clock_never_falls,
     a_cursor_passes_what_is_acked_or_came_from_the_peer, acks_go_with_their_position,
     held_acks_outlive_the_cursor, a_cursor_at_zero_forgets_all_acks, backlog_counts_what_is_lacked,
-    tombstones_are_found, what_breaks_a_rule_is_refused_and_undone, a_crash_undoes_all_since_commit,
+    tombstones_are_found, the_trash_is_found_by_age_and_by_place, what_breaks_a_rule_is_refused_and_undone, a_crash_undoes_all_since_commit,
     another_epoch_keeps_the_contents_and_resets_cursors, positions_beyond_the_log_are_nobodys,
     paths_may_trade_positions,
 }
@@ -217,6 +217,53 @@ fn a_new_index_is_empty(index: &mut impl Index) {
     assert_eq!(index.acked_through(&node("fs2"), Seq::ZERO), Ok(Seq::ZERO));
     assert_eq!(index.backlog(&node("fs2")), Ok(Backlog::default()));
     assert_eq!(index.commit(), Ok(()));
+}
+
+fn trashed(since_ns: i64, id: u64, at: &str) -> Trashed {
+    Trashed {
+        since_ns,
+        id,
+        day: "2026-11-22".to_owned(),
+        at: path(at),
+        path: path("a/b"),
+        content: Some(file(7, 7)),
+        stat: Fingerprint { size: 7, ..fingerprint(id) },
+        why: Why::Deleted,
+        peer: Some(node("fs2")),
+    }
+}
+
+fn the_trash_is_found_by_age_and_by_place(index: &mut impl Crash) {
+    let link = Content::Symlink { target: b"x".to_vec() };
+    let all = [
+        trashed(-1, 9, "a/b~9"),
+        trashed(1, 1, "a/b~1"),
+        Trashed { content: None, why: Why::Found, peer: None, ..trashed(1, 2, "c") },
+        Trashed { content: Some(link), why: Why::Replaced, ..trashed(5, 3, "d") },
+    ];
+    for one in [3, 0, 2, 1] {
+        index.write(&Write::Trashed(all[one].clone())).unwrap();
+    }
+    index.commit().unwrap();
+    assert_eq!(index.trash_after(TrashKey::FIRST, ALL), Ok(all.to_vec()));
+    assert_eq!(index.trash_after(all[1].key(), 1), Ok(vec![all[2].clone()]));
+    let newest_first: Vec<_> = all.iter().rev().cloned().collect();
+    assert_eq!(index.trash_before(TrashKey::LAST, ALL), Ok(newest_first));
+    assert_eq!(index.trash_before(all[2].key(), 1), Ok(vec![all[1].clone()]));
+    assert_eq!(index.trash_at("2026-11-22", &path("c")), Ok(Some(all[2].clone())));
+    assert_eq!(index.trash_at("2026-11-23", &path("c")), Ok(None));
+    assert_eq!(index.trash_total(), Ok((4, 28)));
+
+    // The same again, another thing at a known place, and one that goes.
+    index.write(&Write::Trashed(all[0].clone())).unwrap();
+    index.write(&Write::Trashed(trashed(8, 8, "c"))).unwrap();
+    index.write(&Write::TrashGone(all[3].key())).unwrap();
+    index.write(&Write::TrashGone(all[3].key())).unwrap();
+    assert_eq!(index.trash_total(), Ok((3, 21)));
+    assert_eq!(index.trash_at("2026-11-22", &path("c")), Ok(Some(trashed(8, 8, "c"))));
+    index.crash();
+    assert_eq!(index.trash_after(TrashKey::FIRST, ALL), Ok(all.to_vec()));
+    assert_eq!(index.trash_total(), Ok((4, 28)));
 }
 
 fn an_entry_reads_back(index: &mut impl Index) {
@@ -994,7 +1041,7 @@ fn an_index_that_starts_over_knows_nothing_but_the_time() {
     cursor(&mut store, "fs2", 1);
     store.write(&Write::Clock(77)).unwrap();
     store.set_root_id("root").unwrap();
-    store.begin_run().unwrap();
+    store.begin_run("1").unwrap();
     store.start_over(Epoch(9)).unwrap();
 
     let mut store = Store::open(&file, || unreachable!("it has one")).unwrap();
@@ -1004,7 +1051,7 @@ fn an_index_that_starts_over_knows_nothing_but_the_time() {
     assert_eq!(store.is_held(&node("fs2"), Seq(1)), Ok(false));
     assert_eq!(store.pending_files(), Ok(0));
     assert_eq!(store.root_id(), Ok(None));
-    assert_eq!(store.begin_run(), Ok(true), "no run was cut short");
+    assert_eq!(store.begin_run("1"), Ok(LastStop::Clean), "no run was cut short");
     put(&mut store, "a", noted(1, 1, 1));
     store.commit().unwrap();
 }
@@ -1013,25 +1060,28 @@ fn an_index_that_starts_over_knows_nothing_but_the_time() {
 fn runs_and_the_root_are_remembered() {
     let mut stored = Stored::new();
     let mut memory = Memory::new(EPOCH);
-    let story =
-        |begin: &mut dyn FnMut(bool) -> bool| [begin(true), begin(false), begin(true), begin(true)];
-    let by_memory = story(&mut |end| {
-        let clean = memory.begin_run().unwrap();
+    let story = |begin: &mut dyn FnMut(&str, bool) -> LastStop| {
+        [begin("1", true), begin("1", false), begin("1", false), begin("2", true), begin("3", true)]
+    };
+    let by_memory = story(&mut |boot, end| {
+        let clean = memory.begin_run(boot).unwrap();
         if end {
             memory.end_run().unwrap();
         }
         memory.crash();
         clean
     });
-    let by_store = story(&mut |end| {
-        let clean = stored.get_mut().begin_run().unwrap();
+    let by_store = story(&mut |boot, end| {
+        let clean = stored.get_mut().begin_run(boot).unwrap();
         if end {
             stored.get_mut().end_run().unwrap();
         }
         stored.reopen();
         clean
     });
-    assert_eq!((by_memory, by_store), ([true, true, false, true], [true, true, false, true]));
+    let expected =
+        [LastStop::Clean, LastStop::Clean, LastStop::Killed, LastStop::Down, LastStop::Clean];
+    assert_eq!((by_memory, by_store), (expected, expected));
 
     assert_eq!((memory.root_id(), stored.get().root_id()), (Ok(None), Ok(None)));
     memory.set_root_id("6f1c").unwrap();
@@ -1154,6 +1204,7 @@ fn every_read_searches_an_index() {
         let walks = |step: &String| {
             step.starts_with("SCAN entries")
                 || step.starts_with("SCAN acks")
+                || step.starts_with("SCAN trash")
                 || step.contains("B-TREE")
         };
         assert!(searched && !plan.iter().any(walks), "{sql}: {plan:#?}");
@@ -1190,7 +1241,7 @@ fn a_file_of_version_1_is_read() {
     let mut store = Store::open(&file, || unreachable!("it has one")).unwrap();
     assert_eq!(store.epoch(), EPOCH);
     assert_eq!(store.root_id(), Ok(Some("6f1c".to_owned())));
-    assert_eq!(store.begin_run(), Ok(false));
+    assert_eq!(store.begin_run("1"), Ok(LastStop::Down));
     let mut made = Memory::new(EPOCH);
     version_1(&mut made);
     assert_same(&made, &store, ALL);

@@ -299,6 +299,173 @@ pub struct VerifySide {
     pub hash: Option<String>,
 }
 
+/// A path as a person gave it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Named {
+    /// Absolute, or relative to `from` if that is in a share, else to the share.
+    pub path: String,
+    /// The directory that the person is in.
+    #[serde(default)]
+    pub from: Option<String>,
+}
+
+/// The body of `POST /api/v1/trash/list`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrashRequest {
+    /// One share; none for all.
+    #[serde(default)]
+    pub share: Option<String>,
+    /// What was this, or lay below it.
+    #[serde(default)]
+    pub path: Option<Named>,
+    /// [`TrashPage::next`] of the answer before.
+    #[serde(default)]
+    pub after: Option<TrashCursor>,
+}
+
+/// Where a list of the trash goes on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrashCursor {
+    /// In this share.
+    pub share: String,
+    /// Before this time, nanoseconds since 1970.
+    pub since_ns: i64,
+    /// Before this number.
+    pub id: u64,
+}
+
+/// The answer to it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrashPage {
+    /// A part of the trash, the newest first; it may be empty although there is more.
+    pub entries: Vec<TrashEntry>,
+    /// Where it goes on; none at the end.
+    pub next: Option<TrashCursor>,
+}
+
+/// Something in the trash.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrashEntry {
+    /// What to call it by, among those that had the same path.
+    pub id: String,
+    /// The share.
+    pub share: String,
+    /// The path that it had.
+    pub path: String,
+    /// What it is.
+    pub kind: TrashKind,
+    /// Bytes.
+    pub size: u64,
+    /// BLAKE3 in hex, if it is known.
+    pub hash: Option<String>,
+    /// When it was displaced.
+    pub time: Timestamp,
+    /// Why.
+    pub why: TrashWhy,
+    /// By which node, if it is known.
+    pub by: Option<String>,
+    /// Where it lies, below the share's root.
+    pub file: String,
+}
+
+/// What something in the trash is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TrashKind {
+    /// A regular file.
+    File,
+    /// A symbolic link.
+    Symlink,
+}
+
+/// Why something is in the trash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TrashWhy {
+    /// A peer deleted it.
+    Deleted,
+    /// A peer's version took its place.
+    Replaced,
+    /// Not known: it was found there.
+    Found,
+}
+
+/// The body of `POST /api/v1/trash/restore`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RestoreRequest {
+    /// Its share, if the path does not say.
+    #[serde(default)]
+    pub share: Option<String>,
+    /// The file or directory that it was.
+    pub path: Named,
+    /// [`TrashEntry::id`]; none for the one displaced last.
+    #[serde(default)]
+    pub at: Option<String>,
+    /// Another name for it.
+    #[serde(default)]
+    pub to: Option<Named>,
+}
+
+/// The answer to it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Restored {
+    /// How many are back.
+    pub count: u64,
+    /// Where; the first thousand.
+    pub paths: Vec<String>,
+    /// How many are not.
+    pub failed_count: u64,
+    /// Which and why; the first thousand.
+    pub failed: Vec<NotRestored>,
+}
+
+/// Something that stays in the trash.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NotRestored {
+    /// The path that it had.
+    pub path: String,
+    /// Which one.
+    pub id: String,
+    /// Why it is not back.
+    pub why: String,
+}
+
+/// The body of `POST /api/v1/trash/purge`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PurgeRequest {
+    /// One share; none for all.
+    #[serde(default)]
+    pub share: Option<String>,
+    /// What was this, or lay below it. Without it, `all` or `older_than_seconds` is required.
+    #[serde(default)]
+    pub path: Option<Named>,
+    /// [`TrashEntry::id`]; none for all that had the path.
+    #[serde(default)]
+    pub at: Option<String>,
+    /// What has been there for so long.
+    #[serde(default)]
+    pub older_than_seconds: Option<u64>,
+    /// Everything.
+    #[serde(default)]
+    pub all: bool,
+}
+
+/// The answer to it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Purged {
+    /// How many are gone.
+    pub count: u64,
+    /// Their size.
+    pub bytes: u64,
+    /// What could not be removed, and why.
+    pub failed: Vec<String>,
+}
+
 /// The body of every answer that is an error.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorBody {

@@ -24,7 +24,12 @@ use recsync_proto::{NodeName, ShareName};
 use thiserror::Error;
 
 use crate::telemetry::Format;
-use api::{Decided, Health, Ready, Reloaded, Rescan, Status, VerifyReport};
+use api::{
+    Decided, Health, Purged, Ready, Reloaded, Rescan, Restored, Status, TrashCursor, TrashPage,
+    VerifyReport,
+};
+
+pub use api::Named;
 
 pub use client::{Client, ClientError};
 pub use control::{ControlError, ControlSocket};
@@ -52,6 +57,12 @@ pub trait Service: Send + Sync + 'static {
     fn verify(&self, verify: Verify) -> Answer<'_, Result<VerifyReport, CommandError>>;
     /// Reads the config again.
     fn reload(&self) -> Answer<'_, Result<Reloaded, CommandError>>;
+    /// Lists a part of the trash.
+    fn trash(&self, query: TrashQuery) -> Answer<'_, Result<TrashPage, CommandError>>;
+    /// Puts something from the trash back.
+    fn restore(&self, restore: Restore) -> Answer<'_, Result<Restored, CommandError>>;
+    /// Removes something from the trash for good.
+    fn purge(&self, purge: Purge) -> Answer<'_, Result<Purged, CommandError>>;
 }
 
 /// What becomes of something that a guard holds back.
@@ -72,6 +83,45 @@ pub struct Verify {
     pub peer: Option<NodeName>,
     /// How long to wait for what is in flight.
     pub timeout: Duration,
+}
+
+/// What to list of the trash, the newest first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TrashQuery {
+    /// One share; none for all.
+    pub share: Option<ShareName>,
+    /// What was this, or lay below it; none for all.
+    pub path: Option<Named>,
+    /// Where the answer before ended.
+    pub after: Option<TrashCursor>,
+    /// About how many at most.
+    pub limit: usize,
+}
+
+/// What to put back from the trash.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Restore {
+    /// Its share, if the path does not say.
+    pub share: Option<ShareName>,
+    /// The file or directory that it was.
+    pub path: Named,
+    /// Which one of several; none for the one displaced last.
+    pub at: Option<u64>,
+    /// Another name for it.
+    pub to: Option<Named>,
+}
+
+/// What to remove from the trash for good.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Purge {
+    /// One share; none for all.
+    pub share: Option<ShareName>,
+    /// What was this, or lay below it; none for all.
+    pub path: Option<Named>,
+    /// Which one of several; none for all.
+    pub at: Option<u64>,
+    /// What has been there for so long; none for all.
+    pub older_than: Option<Duration>,
 }
 
 /// Why a command was not carried out; the text says what, why, and what to do.

@@ -16,12 +16,17 @@ use recsync_proto::{NodeName, ShareName};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::api::{DecideRequest, ErrorBody, RescanRequest, VerifyRequest};
-use super::{CommandError, Decision, Scope, Service, Verify};
+use super::api::{
+    DecideRequest, ErrorBody, PurgeRequest, RescanRequest, RestoreRequest, TrashRequest,
+    VerifyRequest,
+};
+use super::{CommandError, Decision, Purge, Restore, Scope, Service, TrashQuery, Verify};
 use crate::telemetry::Format;
 
 /// Bodies of requests are a few names; more is a mistake or an attack.
 const BODY_LEN_MAX: usize = 64 * 1024;
+/// Things in the trash in one answer.
+const TRASH_PAGE: usize = 1_000;
 
 type Daemon = State<Arc<dyn Service>>;
 
@@ -43,7 +48,10 @@ pub fn router(service: Arc<dyn Service>, scope: Scope) -> Router {
             .route("/api/v1/rescan", post(rescan))
             .route("/api/v1/confirm", post(decide))
             .route("/api/v1/verify", post(verify))
-            .route("/api/v1/reload", post(reload));
+            .route("/api/v1/reload", post(reload))
+            .route("/api/v1/trash/list", post(trash))
+            .route("/api/v1/trash/restore", post(restore))
+            .route("/api/v1/trash/purge", post(purge));
     }
     router
         .fallback(not_here)
@@ -99,6 +107,28 @@ async fn reload(State(daemon): Daemon) -> Result<Response, CommandError> {
     answer(daemon.reload().await)
 }
 
+async fn trash(State(daemon): Daemon, body: Bytes) -> Result<Response, CommandError> {
+    let request = if body.is_empty() { TrashRequest::default() } else { parse(&body)? };
+    let TrashRequest { share: name, path, after } = request;
+    let query = TrashQuery { share: share(name)?, path, after, limit: TRASH_PAGE };
+    answer(daemon.trash(query).await)
+}
+
+async fn restore(State(daemon): Daemon, body: Bytes) -> Result<Response, CommandError> {
+    let RestoreRequest { share: name, path, at, to } = parse(&body)?;
+    let restore = Restore { share: share(name)?, path, at: id(at)?, to };
+    answer(daemon.restore(restore).await)
+}
+
+async fn purge(State(daemon): Daemon, body: Bytes) -> Result<Response, CommandError> {
+    let PurgeRequest { share: name, path, at, older_than_seconds, all } = parse(&body)?;
+    if path.is_none() && older_than_seconds.is_none() && !all {
+        return Err(CommandError::Invalid("say what to purge: a path, an age, or all".to_owned()));
+    }
+    let older_than = older_than_seconds.map(Duration::from_secs);
+    answer(daemon.purge(Purge { share: share(name)?, path, at: id(at)?, older_than }).await)
+}
+
 async fn not_here() -> Response {
     let error =
         "there is nothing here: the path is wrong, or it is served on the control socket only";
@@ -146,6 +176,14 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, CommandError> {
 fn share(name: Option<String>) -> Result<Option<ShareName>, CommandError> {
     let name = name.map(ShareName::new).transpose();
     name.map_err(|error| CommandError::Invalid(format!("no share can be called so: {error}")))
+}
+
+fn id(text: Option<String>) -> Result<Option<u64>, CommandError> {
+    let parse = |text: &String| u64::from_str_radix(text, 16);
+    text.as_ref().map(parse).transpose().map_err(|_| {
+        let text = text.unwrap_or_default();
+        CommandError::Invalid(format!("`{text}` is no id; `recsync trash list` shows them"))
+    })
 }
 
 fn peer(name: Option<String>) -> Result<Option<NodeName>, CommandError> {

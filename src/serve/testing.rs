@@ -21,6 +21,9 @@ pub(crate) struct Fake {
     pub(crate) ready: Ready,
     pub(crate) verify: Result<VerifyReport, CommandError>,
     pub(crate) reload: Result<Reloaded, CommandError>,
+    pub(crate) trash: Vec<TrashPage>,
+    pub(crate) restored: Result<Restored, CommandError>,
+    pub(crate) purged: Purged,
     pub(crate) asked: Mutex<Vec<String>>,
 }
 
@@ -31,6 +34,9 @@ impl Default for Fake {
             ready: Ready { ready: true, reasons: vec![] },
             verify: Ok(VerifyReport { consistent: true, checks: vec![check()] }),
             reload: Ok(Reloaded { changes: vec![], at_next_start: vec![] }),
+            trash: vec![],
+            restored: Ok(Restored::default()),
+            purged: Purged::default(),
             asked: Mutex::default(),
         }
     }
@@ -90,6 +96,24 @@ impl Service for Fake {
     fn reload(&self) -> Answer<'_, Result<Reloaded, CommandError>> {
         self.note("reload".into());
         Box::pin(async { self.reload.clone() })
+    }
+
+    /// A page for each question, which goes on with the next one.
+    fn trash(&self, query: TrashQuery) -> Answer<'_, Result<TrashPage, CommandError>> {
+        let number = query.after.as_ref().map_or(0, |after| usize::try_from(after.id).unwrap());
+        self.note(format!("trash {:?} {:?} {number}", query.share, query.path));
+        let page = self.trash.get(number).cloned().unwrap_or_default();
+        Box::pin(async { Ok(page) })
+    }
+
+    fn restore(&self, restore: Restore) -> Answer<'_, Result<Restored, CommandError>> {
+        self.note(format!("{restore:?}"));
+        Box::pin(async { self.restored.clone() })
+    }
+
+    fn purge(&self, purge: Purge) -> Answer<'_, Result<Purged, CommandError>> {
+        self.note(format!("{purge:?}"));
+        Box::pin(async { Ok(self.purged.clone()) })
     }
 }
 

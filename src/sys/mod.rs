@@ -59,6 +59,16 @@ pub fn random_u64() -> u64 {
     u64::from_le_bytes(bytes)
 }
 
+/// Returns what the kernel calls this boot of the machine; where it does not tell, something that
+/// no other call returns, so that a stop counts as the machine's: the cautious guess.
+#[expect(clippy::disallowed_methods, reason = "a file of the kernel's, in no share")]
+pub fn boot_id() -> String {
+    match std::fs::read_to_string("/proc/sys/kernel/random/boot_id") {
+        Ok(id) => id.trim().to_owned(),
+        Err(_) => format!("unknown-{:016x}", random_u64()),
+    }
+}
+
 /// Makes lease signals harmless: from here on the process ignores SIGIO.
 ///
 /// Who opens a file for writing in the microseconds in which [`probe_read_lease`] holds its lease

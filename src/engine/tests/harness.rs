@@ -271,7 +271,11 @@ impl Disk {
         Ok(())
     }
 
-    fn displace(&mut self, op: &Op, seen: &mut Seen) -> Result<Option<Fingerprint>, Box<Outcome>> {
+    fn displace(
+        &mut self,
+        op: &Op,
+        seen: &mut Seen,
+    ) -> Result<Option<(Place, Fingerprint)>, Box<Outcome>> {
         let is_dir = self.is_dir(&op.path);
         if is_dir && !self.below(&op.path).is_empty() {
             return Err(Outcome::Changed.into());
@@ -284,13 +288,13 @@ impl Disk {
                 }
                 self.rename(&op.path.clone(), copy);
                 seen.push((copy.clone(), Hint::Created));
-                return Ok(self.stat(copy));
+                return Ok(self.stat(copy).map(|stat| (Place::Share(copy.clone()), stat)));
             }
-            Some(Place::Trash { .. }) => {
+            Some(place @ Place::Trash { .. }) => {
                 let object = self.objects.remove(&op.path).unwrap();
                 let stat = object.fingerprint();
                 self.trash.push((op.path.clone(), object.what));
-                return Ok(Some(stat));
+                return Ok(Some((place.clone(), stat)));
             }
             other => panic!("{op:?} has no place for what it displaces: {other:?}"),
         }

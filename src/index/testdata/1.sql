@@ -88,6 +88,30 @@ CREATE TABLE passed (
     PRIMARY KEY (guard, second)
 ) STRICT, WITHOUT ROWID;
 
+CREATE TABLE trash (
+    since_ns INTEGER NOT NULL,      -- when it was displaced
+    id INTEGER NOT NULL,            -- the operation that displaced it
+    day TEXT NOT NULL,              -- it lies at day/at below the trash
+    at BLOB NOT NULL,
+    path BLOB NOT NULL,             -- the name that it had
+    content INTEGER,                -- what it held; NULL: not known
+    content_size INTEGER,
+    hash BLOB,
+    target BLOB,
+    kind INTEGER NOT NULL,          -- how it stood there then
+    fs INTEGER NOT NULL,
+    ino INTEGER NOT NULL,
+    size INTEGER NOT NULL,
+    mtime_ns INTEGER NOT NULL,
+    ctime_ns INTEGER NOT NULL,
+    mode INTEGER NOT NULL,
+    uid INTEGER NOT NULL,
+    gid INTEGER NOT NULL,
+    nlink INTEGER NOT NULL,
+    why INTEGER NOT NULL,           -- 1 deleted, 2 replaced, 3 found there
+    peer TEXT,                      -- by whom, if it is known
+    PRIMARY KEY (since_ns, id)
+) STRICT, WITHOUT ROWID;
 CREATE TABLE state (
     only INTEGER PRIMARY KEY CHECK (only = 1),
     epoch INTEGER NOT NULL,
@@ -96,11 +120,15 @@ CREATE TABLE state (
     installed_files INTEGER NOT NULL DEFAULT 0,
     installed_bytes INTEGER NOT NULL DEFAULT 0,
     root_id TEXT,
-    clean INTEGER NOT NULL DEFAULT 1    -- 0 while a run is under way
+    clean INTEGER NOT NULL DEFAULT 1,   -- 0 while a run is under way
+    boot TEXT,                          -- of the machine, when that run began
+    trash_files INTEGER NOT NULL DEFAULT 0,
+    trash_bytes INTEGER NOT NULL DEFAULT 0
 ) STRICT;
-INSERT INTO state VALUES(1,-81985529216486896,4,-1,1,4096,'6f1c',0);
+INSERT INTO state VALUES(1,-81985529216486896,4,-1,1,4096,'6f1c',0,NULL,0,0);
 INSERT INTO guards VALUES(2,1,51,100);
 INSERT INTO passed VALUES(2,1795341600,50);
+CREATE UNIQUE INDEX trash_place ON trash (day, at);
 CREATE UNIQUE INDEX path ON entries (dir, name);
 CREATE INDEX log ON entries (seq, via, winner_bytes, changed_ns) WHERE seq IS NOT NULL;
 CREATE INDEX pending ON entries (seq) WHERE pending;

@@ -68,6 +68,7 @@ pub struct Metrics {
     pub paused: Series<Paused, Count>,
     pub quarantined_files: Series<Share, Count>,
     pub peer_clock_skew_seconds: Series<Peer, Seconds>,
+    pub trash_bytes: Series<Share, Count>,
     pub share_files: Series<Share, Count>,
     pub share_bytes: Series<Share, Count>,
     pub share_available: Series<Share, Count>,
@@ -142,6 +143,10 @@ impl Metrics {
                 "peer_clock_skew_seconds",
                 "How far the peer's clock is ahead of the one here, negative if behind",
             ),
+            trash_bytes: d.family(
+                "trash_bytes",
+                "Size of what peers deleted and replaced here and is still kept",
+            ),
             share_files: d.family("share_files", "Files in the share, as the index knows them"),
             share_bytes: d.family("share_bytes", "Size of the files in the share"),
             share_available: d.family(
@@ -179,9 +184,13 @@ impl Metrics {
             counters.keep(|share| share_is_known(share.share()), by_share());
         }
         self.scan_seconds.keep(|share| share_is_known(share.share()), by_share());
-        for gauges in
-            [&self.quarantined_files, &self.share_files, &self.share_bytes, &self.share_available]
-        {
+        for gauges in [
+            &self.trash_bytes,
+            &self.quarantined_files,
+            &self.share_files,
+            &self.share_bytes,
+            &self.share_available,
+        ] {
             gauges.keep(|share| share_is_known(share.share()), by_share());
         }
 

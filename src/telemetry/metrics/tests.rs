@@ -249,6 +249,9 @@ fn text_0_0_4() {
     # HELP recsync_peer_clock_skew_seconds How far the peer's clock is ahead of the one here, negative if behind.
     # TYPE recsync_peer_clock_skew_seconds gauge
     recsync_peer_clock_skew_seconds{peer="fs2"} 0.0
+    # HELP recsync_trash_bytes Size of what peers deleted and replaced here and is still kept.
+    # TYPE recsync_trash_bytes gauge
+    recsync_trash_bytes{share="recordings"} 0
     # HELP recsync_share_files Files in the share, as the index knows them.
     # TYPE recsync_share_files gauge
     recsync_share_files{share="recordings"} 0
