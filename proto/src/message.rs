@@ -220,9 +220,11 @@ pub struct Open {
     /// The receiver's epoch and head as the sender last saw them: if the receiver's are behind,
     /// its index was rolled back.
     pub seen: Option<(Epoch, Seq)>,
-    /// True if the receiver is to answer with its own `Open`: sent when a link comes up, and when
-    /// a share is started again on a link that is up.
-    pub ask: bool,
+    /// The sender's name for this opening: another one whenever a link comes up, and when a share
+    /// is started again on a link that is up.
+    pub number: u64,
+    /// The receiver's opening that this one answers; none if the sender knows of none.
+    pub answers: Option<u64>,
 }
 
 /// One record of the sender's log.

@@ -104,9 +104,15 @@ fn golden() -> Vec<(&'static str, Message, &'static str)> {
         Ack { seq: Seq::MAX, state: AckState::Durable },
     ];
     let lag_ms = vec![(ShareName::new("r").unwrap(), 1_000)];
-    let opened =
-        Open { epoch: Epoch(7), head: Seq(70_000), seen: Some((Epoch(8), Seq(0))), ask: true };
-    let fresh = Open { epoch: Epoch(u64::MAX), head: Seq(0), seen: None, ask: false };
+    let opened = Open {
+        epoch: Epoch(7),
+        head: Seq(70_000),
+        seen: Some((Epoch(8), Seq(0))),
+        number: 5,
+        answers: Some(251),
+    };
+    let fresh =
+        Open { epoch: Epoch(u64::MAX), head: Seq(0), seen: None, number: 70_000, answers: None };
     vec![
         (
             "hello, live",
@@ -137,11 +143,11 @@ fn golden() -> Vec<(&'static str, Message, &'static str)> {
             Message::Ping(Ping { wall_ms: -1, lag_ms: Vec::new() }),
             "03000000020100",
         ),
-        ("open", share(ShareMessage::Open(opened)), "0e0000000301720007fc7011010001080001"),
+        ("open", share(ShareMessage::Open(opened)), "120000000301720007fc701101000108000501fbfb00"),
         (
             "open, first",
             share(ShareMessage::Open(fresh)),
-            "1000000003017200fdffffffffffffffff000000",
+            "1500000003017200fdffffffffffffffff0000fc7011010000",
         ),
         (
             "announce",

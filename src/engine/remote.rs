@@ -67,9 +67,11 @@ impl Peer {
 /// What is under way on a link that is up.
 #[derive(Debug)]
 struct Link {
-    /// The peer's `Open` has come: its cursor is known.
-    opened: bool,
-    /// The peer has answered our `Open`: what is sent on any lane from now on counts there.
+    /// The number of our opening of the share on this link.
+    mine: u64,
+    /// The number of the peer's opening, once it has come: its cursor is known.
+    theirs: Option<u64>,
+    /// The peer has answered our opening: what is sent on any lane from now on counts there.
     confirmed: bool,
     bulk: Bulk,
     live_next: Seq,
@@ -121,10 +123,11 @@ fn slot(lane: Lane) -> usize {
 }
 
 impl Link {
-    fn new() -> Self {
+    fn new(mine: u64) -> Self {
         let bulk = Bulk { next: Seq::ZERO, until: Seq::ZERO, told: false, inline: false };
         Link {
-            opened: false,
+            mine,
+            theirs: None,
             confirmed: false,
             bulk,
             live_next: Seq::ZERO,
@@ -159,15 +162,24 @@ impl Link {
 
 impl Engine {
     pub(super) fn peer_up(&mut self, cx: &mut Cx<'_>, name: &NodeName) {
+        let number = self.next_op;
         let Some(peer) = self.peers.get_mut(name) else { return };
-        peer.link = Some(Link::new());
-        self.open(cx, name, true);
+        self.next_op += 1;
+        peer.link = Some(Link::new(number));
+        self.open(cx, name);
     }
 
-    /// Tells where our log stands; `ask` wants the peer to tell the same.
-    fn open(&self, cx: &mut Cx<'_>, name: &NodeName, ask: bool) {
-        let seen = self.peers.get(name).and_then(|peer| peer.cursor.seen);
-        let open = Open { epoch: self.epoch, head: self.head, seen, ask };
+    /// Tells where our log stands, and which opening of the peer's we know of.
+    fn open(&self, cx: &mut Cx<'_>, name: &NodeName) {
+        let Some(peer) = self.peers.get(name) else { return };
+        let Some(link) = &peer.link else { return };
+        let open = Open {
+            epoch: self.epoch,
+            head: self.head,
+            seen: peer.cursor.seen,
+            number: link.mine,
+            answers: link.theirs,
+        };
         cx.effects.push(Effect::Send {
             peer: name.clone(),
             lane: Lane::Live,
@@ -194,7 +206,7 @@ impl Engine {
         match message {
             ShareMessage::Open(open) => self.opened(cx, name, open),
             // Nothing counts before the peer has opened the share.
-            _ if !link.opened => Ok(()),
+            _ if link.theirs.is_none() => Ok(()),
             ShareMessage::Announce(announcements) => {
                 announcements.into_iter().try_for_each(|one| self.announced(cx, name, one))
             }
@@ -219,14 +231,43 @@ impl Engine {
     }
 
     fn opened(&mut self, cx: &mut Cx<'_>, name: &NodeName, open: Open) -> Result<(), IndexError> {
+        let Some(peer) = self.peers.get_mut(name) else { return Ok(()) };
+        let Some(link) = &mut peer.link else { return Ok(()) };
+        let answered = open.answers == Some(link.mine);
+        if link.theirs == Some(open.number) {
+            link.confirmed |= answered;
+            return Ok(());
+        }
+        // A share that was restarted at the peer opens again on the same link: what was under
+        // way to it is lost, and begins anew.
+        let mut link = Link::new(link.mine);
+        link.theirs = Some(open.number);
+        link.confirmed = answered;
+        self.skip_lost(cx, name, &open);
+        self.know(cx, name, &open)?;
+        let head = self.head;
+        let Some(peer) = self.peers.get_mut(name) else { return Ok(()) };
+        let acked = peer.cursor.acked;
+        link.bulk =
+            Bulk { next: acked.next(), until: head, told: false, inline: acked > Seq::ZERO };
+        link.live_next = head.next();
+        peer.link = Some(link);
+        self.open(cx, name);
+        self.forget_owed(name);
+        self.start_sweep();
+        Ok(())
+    }
+
+    /// Goes on after the last position that the peer has seen of our log: if ours ends before it,
+    /// our index was put back to an older state, and positions that the peer knows must not be
+    /// used again for other events.
+    fn skip_lost(&mut self, cx: &mut Cx<'_>, name: &NodeName, open: &Open) {
         if let Some((epoch, seen)) = open.seen
             && epoch == self.epoch
             && seen > self.head
             // More than any index loses: a peer must not use up our numbers.
             && seen.0 - self.head.0 < SEQ_LOST_MAX
         {
-            // Our index was put back to an older state. Positions that the peer has seen must
-            // not be used again for other events.
             let why = format!(
                 "it has seen position {seen} of this index, which stands at {}: the index was restored from an older copy",
                 self.head
@@ -234,12 +275,12 @@ impl Engine {
             self.head = seen;
             cx.event(Event::PeerReset { peer: name.clone(), why });
         }
-        let head = self.head;
+    }
+
+    /// Notes where the peer's log stands; its cursor goes back to zero if its index is another one
+    /// than before, or an older state of it.
+    fn know(&mut self, cx: &mut Cx<'_>, name: &NodeName, open: &Open) -> Result<(), IndexError> {
         let Some(peer) = self.peers.get_mut(name) else { return Ok(()) };
-        if let Some(link) = peer.link.as_mut().filter(|link| link.opened && !open.ask) {
-            link.confirmed = true;
-            return Ok(());
-        }
         let mut reset = true;
         match peer.cursor.seen {
             Some((epoch, seen)) if epoch == open.epoch && open.head < seen => {
@@ -262,23 +303,7 @@ impl Engine {
             cx.index.write(&Write::Unlearned(name.clone()))?;
         }
         peer.cursor.seen = Some((open.epoch, open.head));
-        cx.index.write(&Write::Peer(name.clone(), peer.cursor.clone()))?;
-        let acked = peer.cursor.acked;
-        // A share that was restarted at the peer opens again on the same link: what was under
-        // way to it is lost, and begins anew.
-        let mut link = Link::new();
-        link.opened = true;
-        link.confirmed = !open.ask;
-        link.bulk =
-            Bulk { next: acked.next(), until: head, told: false, inline: acked > Seq::ZERO };
-        link.live_next = head.next();
-        peer.link = Some(link);
-        // An answer that comes first means that the peer's own question came before this share
-        // was running: it still waits.
-        self.open(cx, name, false);
-        self.forget_owed(name);
-        self.start_sweep();
-        Ok(())
+        cx.index.write(&Write::Peer(name.clone(), peer.cursor.clone()))
     }
 
     /// Takes a peer's record in.
@@ -374,7 +399,7 @@ impl Engine {
             self.peers
                 .get(*name)
                 .and_then(|peer| peer.link.as_ref())
-                .is_some_and(|link| link.opened)
+                .is_some_and(|link| link.theirs.is_some())
         };
         let others = self.peers.keys().filter(|name| Some(*name) != via);
         let candidates: Vec<_> = via.into_iter().chain(others).filter(up).collect();

@@ -261,7 +261,7 @@ fn what_no_type_can_hold_does_not_decode() {
         assert!(matches!(decode(&caught_up(seq)), Err(CodecError::Malformed(_))), "{seq}");
     }
     // An option that is neither, a lane that is none, a text that is no UTF-8.
-    let open = Open { epoch: Epoch(1), head: Seq(1), seen: None, ask: true };
+    let open = Open { epoch: Epoch(1), head: Seq(1), seen: None, number: 1, answers: None };
     let mut bytes = raw(share(ShareMessage::Open(open)));
     *bytes.last_mut().unwrap() = 2;
     assert!(matches!(decode(&bytes), Err(CodecError::Malformed(_))));

@@ -83,8 +83,9 @@ fn ping() -> impl Strategy<Value = Ping> {
 }
 
 fn open() -> impl Strategy<Value = Open> {
-    (epoch(), seq(), option::of((epoch(), seq())), any::<bool>())
-        .prop_map(|(epoch, head, seen, ask)| Open { epoch, head, seen, ask })
+    (epoch(), seq(), option::of((epoch(), seq())), any::<u64>(), option::of(any::<u64>())).prop_map(
+        |(epoch, head, seen, number, answers)| Open { epoch, head, seen, number, answers },
+    )
 }
 
 fn announcement() -> impl Strategy<Value = Announcement> {

@@ -197,6 +197,26 @@ fn a_share_that_starts_again_on_a_link_is_opened_both_ways() {
     }
 }
 
+#[test]
+fn a_share_that_starts_again_while_answers_are_on_the_wire_loses_no_acknowledgement() {
+    for seed in 0..300 {
+        let mut world = with_calls(3);
+        let mut dice = Dice(seed);
+        world.dice = Some(Dice(seed));
+        for round in 0..4 {
+            world.write(0, &format!("a{round}"), "from one");
+            world.write(1, &format!("b{round}"), "from the other");
+            world.remove(round % 2, &format!("d/{round}.wav"));
+            for _ in 0..dice.roll(30) {
+                world.act();
+            }
+            world.restart_share(dice.roll(2));
+        }
+        world.settle();
+        world.check_quiet();
+    }
+}
+
 // ---- paths that cannot be looked at ----------------------------------------------------------
 
 fn denied() -> Look {
