@@ -7,8 +7,12 @@
     reason = "clippy.toml frees test functions only, not what they call"
 )]
 
+#[path = "faults/disks.rs"]
+mod disks;
 #[path = "faults/failpoints.rs"]
 mod failpoints;
+#[path = "faults/links.rs"]
+mod links;
 #[path = "faults/order.rs"]
 mod order;
 mod support;

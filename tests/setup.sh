@@ -9,6 +9,10 @@ want strace strace
 want python3 python3
 want setpriv util-linux
 want openssl openssl
+want ip iproute2
+want mkfs.ext4 e2fsprogs
+want mkfs.xfs xfsprogs
+want mkfs.btrfs btrfs-progs
 # What benches/compare.rs compares with.
 want rsync rsync
 want lsyncd lsyncd

@@ -5,9 +5,12 @@
 //! commands and over HTTP, and what they did is read from the disk by code of our own.
 #![allow(dead_code, unused_imports, reason = "each test program uses its own part of this")]
 
+mod disk;
 mod http;
+mod netns;
 mod node;
 mod pair;
+mod proxy;
 mod strace;
 mod tree;
 mod users;
@@ -18,8 +21,11 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+pub(crate) use disk::Disk;
+pub(crate) use netns::Netns;
 pub(crate) use node::Node;
 pub(crate) use pair::Pair;
+pub(crate) use proxy::{Line, Proxy};
 pub(crate) use strace::{Call, Strace};
 pub(crate) use tree::{Object, Tree, hash, unique};
 pub(crate) use users::{Journal, LONG, nothing_is_left, under_load};

@@ -50,16 +50,23 @@ pub(crate) struct Node {
     pub(crate) fingerprint: String,
     env: BTreeMap<String, String>,
     uid: Option<u32>,
+    /// What runs the daemon: a command that ends by executing its arguments.
+    wrapper: Vec<String>,
     child: Option<Child>,
 }
 
 impl Node {
     /// Sets a node up in a directory of its own in `dir`; its daemon is not started.
     pub(crate) fn new(dir: &Path, name: &str) -> Node {
+        Node::listening(dir, name, addresses())
+    }
+
+    /// As [`Node::new`], with these addresses, for peers and for HTTP.
+    pub(crate) fn listening(dir: &Path, name: &str, addresses: [SocketAddr; 2]) -> Node {
         let home = dir.join(name);
         let root = home.join(SHARE);
         fs::create_dir_all(&root).unwrap();
-        let [listen, http] = addresses();
+        let [listen, http] = addresses;
         let mut node = Node {
             name: name.to_owned(),
             home,
@@ -69,22 +76,33 @@ impl Node {
             fingerprint: String::new(),
             env: BTreeMap::new(),
             uid: None,
+            wrapper: Vec::new(),
             child: None,
         };
-        let share = format!("{SHARE}={}", node.root.display());
-        let (listen, http) = (listen.to_string(), http.to_string());
+        node.set_up();
+        node
+    }
+
+    fn set_up(&mut self) {
+        let share = format!("{SHARE}={}", self.root.display());
+        let (listen, http) = (self.listen.to_string(), self.http.to_string());
+        let name = &self.name;
         let init =
             ["init", "--name", name, "--share", &share, "--listen", &listen, "--http", &http];
-        node.run(&init).ok();
+        self.run(&init).ok();
         let identity: Value =
-            serde_json::from_str(&node.run(&["identity", "--json"]).ok().stdout).unwrap();
-        node.fingerprint = identity["fingerprint"].as_str().unwrap().to_owned();
-        node
+            serde_json::from_str(&self.run(&["identity", "--json"]).ok().stdout).unwrap();
+        self.fingerprint = identity["fingerprint"].as_str().unwrap().to_owned();
     }
 
     /// Makes another node known to this one.
     pub(crate) fn pair_with(&self, other: &Node) {
-        let address = other.listen.to_string();
+        self.pair_with_at(other, other.listen);
+    }
+
+    /// Makes another node known to this one, at an address that is not its own.
+    pub(crate) fn pair_with_at(&self, other: &Node, address: SocketAddr) {
+        let address = address.to_string();
         let add = [
             "peer",
             "add",
@@ -131,6 +149,22 @@ impl Node {
         fs::write(self.config(), text).unwrap();
     }
 
+    /// Has it listen elsewhere for its peers, from the next start on.
+    pub(crate) fn set_listen(&self, listen: SocketAddr) {
+        self.edit(&self.listen.to_string(), &listen.to_string());
+    }
+
+    /// Has it answer everything over HTTP, wherever it listens.
+    pub(crate) fn allow_api(&self) {
+        self.edit("# api = false", "api = true");
+    }
+
+    fn edit(&self, old: &str, new: &str) {
+        let text = fs::read_to_string(self.config()).unwrap();
+        assert!(text.contains(old), "{old}: {text}");
+        fs::write(self.config(), text.replacen(old, new, 1)).unwrap();
+    }
+
     /// Sets a variable of the daemon's environment, from the next start on.
     pub(crate) fn set_env(&mut self, key: &str, value: impl Into<String>) {
         self.env.insert(key.to_owned(), value.into());
@@ -148,9 +182,21 @@ impl Node {
         }
     }
 
+    /// Has the daemon run by a command that ends by executing its arguments, from the next start on.
+    pub(crate) fn set_wrapper(&mut self, wrapper: &[&str]) {
+        self.wrapper = wrapper.iter().map(|&word| word.to_owned()).collect();
+    }
+
     fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_recsync"));
+        self.command_by(&[])
+    }
+
+    fn command_by(&self, wrapper: &[String]) -> Command {
+        let program = env!("CARGO_BIN_EXE_recsync");
+        let mut words = wrapper.iter().map(String::as_str).chain([program]);
+        let mut command = Command::new(words.next().unwrap());
         command
+            .args(words)
             .env("RECSYNC_CONFIG", self.config())
             .env_remove("JOURNAL_STREAM")
             .env_remove("NOTIFY_SOCKET")
@@ -185,7 +231,7 @@ impl Node {
     pub(crate) fn launch(&mut self) {
         assert!(self.child.is_none(), "{} runs already", self.name);
         let log = OpenOptions::new().append(true).create(true).open(self.log_path()).unwrap();
-        let mut command = self.command();
+        let mut command = self.command_by(&self.wrapper);
         command
             .args(["--log-level", "info,recsync=debug", "--log-format", "text", "run"])
             .envs(&self.env)

@@ -6,6 +6,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::node::Node;
+use super::proxy::Proxy;
 use super::tree::Tree;
 use super::{PATIENCE, seen, until, within};
 
@@ -27,6 +28,16 @@ impl Pair {
         a.pair_with(&b);
         b.pair_with(&a);
         Pair { a, b, dir }
+    }
+
+    /// Two nodes that know each other by these lines only, and do not run yet.
+    pub(crate) fn over_lines() -> (Pair, [Proxy; 2]) {
+        let dir = tempfile::tempdir().unwrap();
+        let (a, b) = (Node::new(dir.path(), "fs1"), Node::new(dir.path(), "fs2"));
+        let lines = [Proxy::to(a.listen), Proxy::to(b.listen)];
+        a.pair_with_at(&b, lines[1].address);
+        b.pair_with_at(&a, lines[0].address);
+        (Pair { a, b, dir }, lines)
     }
 
     /// Two nodes that run and are connected.
