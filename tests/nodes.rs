@@ -17,6 +17,8 @@ mod guards;
 mod names;
 #[path = "nodes/peers.rs"]
 mod peers;
+#[path = "nodes/restored.rs"]
+mod restored;
 #[path = "nodes/service.rs"]
 mod service;
 #[path = "nodes/storms.rs"]

@@ -73,6 +73,8 @@ pub enum Refusal {
     Stopping,
     /// The other side broke the protocol; how, in at most [`REASON_LEN_MAX`] bytes.
     Protocol(String),
+    /// Another node that is connected now has the same key.
+    Twin,
 }
 
 impl Refusal {
@@ -92,6 +94,11 @@ impl fmt::Display for Refusal {
             Refusal::Duplicate => f.write_str("another connection between the two nodes is in use"),
             Refusal::Myself => f.write_str(
                 "both ends have the same key; give each node its own with `recsync init`",
+            ),
+            Refusal::Twin => f.write_str(
+                "another node that is connected to it has this node's key: one of the two was copied \
+                 from the other; give one a key of its own (move its key.pem and cert.pem away, \
+                 recsync init), and tell the peers",
             ),
             Refusal::Stopping => f.write_str("it is stopping"),
             Refusal::Protocol(how) => {

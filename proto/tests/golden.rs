@@ -132,6 +132,7 @@ fn golden() -> Vec<(&'static str, Message, &'static str)> {
         ("refuse duplicate", Message::Refuse(Refusal::Duplicate), "020000000101"),
         ("refuse myself", Message::Refuse(Refusal::Myself), "020000000102"),
         ("refuse stopping", Message::Refuse(Refusal::Stopping), "020000000103"),
+        ("refuse twin", Message::Refuse(Refusal::Twin), "020000000105"),
         ("refuse protocol", Message::Refuse(Refusal::protocol("how")), "06000000010403686f77"),
         (
             "ping",
@@ -214,6 +215,7 @@ fn variant(message: &Message) -> &'static str {
             Refusal::Duplicate => "refuse duplicate",
             Refusal::Myself => "refuse myself",
             Refusal::Stopping => "refuse stopping",
+            Refusal::Twin => "refuse twin",
             Refusal::Protocol(_) => "refuse protocol",
         },
         Message::Ping(_) => "ping",
@@ -234,7 +236,7 @@ fn variant(message: &Message) -> &'static str {
 }
 
 /// How many names [`variant`] has.
-const VARIANTS: usize = 18;
+const VARIANTS: usize = 19;
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut hex, byte| {

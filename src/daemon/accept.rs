@@ -47,7 +47,7 @@ pub(super) fn can_be(error: &RootError) -> bool {
 /// # Errors
 /// If it is another one by now, or that cannot be done; the share stays stopped.
 pub(super) fn accept(setup: &Setup, seen: &RootError) -> Result<(), AcceptError> {
-    let store = Store::open(&setup.index, epoch)?;
+    let mut store = Store::open(&setup.index, epoch)?;
     let expected = store.root_id()?.and_then(|id| RootId::from_str(&id).ok());
     match Disk::open(&setup.path, &setup.name, expected) {
         Err(found) if found == *seen => {}

@@ -27,6 +27,7 @@ mod service;
 mod share;
 mod site;
 mod trash;
+mod witness;
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;

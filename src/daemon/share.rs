@@ -25,6 +25,7 @@ use super::lane::{LaneThread, Outgoing};
 use super::pool::PoolHandle;
 use super::scanner::Scanner;
 use super::site::{Readers, Site};
+use super::witness;
 use crate::apply;
 use crate::engine::{self, Effect, Engine, Hint, Input, Look, Noticed, Now, Saved, conflict};
 use crate::index::{Index as _, IndexError, IndexRead as _, Installed, LastStop, Store, Write};
@@ -42,6 +43,12 @@ use crate::watch::{self, Watcher};
 const BATCH_MAX: usize = 256;
 /// How often the root is checked when nothing else asks for it.
 const ROOT_CHECK: Duration = Duration::from_secs(1);
+
+/// What is said of an index and a disk of two different times.
+const RESTORED: &str = "the index and the share's disk are not of the same time: one of them was put back from a backup";
+/// What happens then.
+const STARTS_OVER: &str = "the index starts over: the share is compared with the peers by content, nothing is deleted, and \
+    files that were deleted since the backup may come back";
 
 /// What the share's loop can be told.
 pub(super) enum ToShare {
@@ -104,6 +111,9 @@ pub(super) enum ShareError {
     /// The index failed.
     #[error(transparent)]
     Index(#[from] IndexError),
+    /// A peer has a copy of this index.
+    #[error("{0} has a copy of this share's index: one of the two nodes was cloned from the other")]
+    Cloned(NodeName),
     /// What a crash left could not be put in order.
     #[error(transparent)]
     Recover(apply::RecoverError),
@@ -158,7 +168,12 @@ pub(super) fn run(
     let expected = known.as_deref().and_then(|id| RootId::from_str(id).ok());
     let tree = Arc::new(Disk::open(&setup.path, &setup.name, expected)?);
     // An index that has never seen a root has never seen a file.
-    let fresh = known.is_none();
+    let mut fresh = known.is_none();
+    if !fresh && !witness::agree(&store, &tree)? {
+        start_over(&mut store, setup, common, RESTORED)?;
+        fresh = true;
+    }
+    witness::renew(&mut store, &tree)?;
     if fresh {
         store.set_root_id(&tree.root_id().to_string())?;
     }
@@ -181,6 +196,7 @@ pub(super) fn run(
     let dirty = recover(&site, &setup.settings.node, &mut store)?;
     let now = common.clock.now();
     let first_op = u64::try_from(now.wall_ns).unwrap_or(0);
+    let head = store.head()?;
     let engine = Engine::new(setup.settings.clone(), &store, first_op, fresh)?;
     for path in dirty {
         site.input(Input::Dirty { path, hint: Hint::Written, noticed: Noticed::Scan });
@@ -210,6 +226,8 @@ pub(super) fn run(
         scan_interval: setup.scan_interval,
         scan_due: now.mono + setup.scan_interval,
         root_due: now.mono + ROOT_CHECK,
+        witness_due: now.mono + witness::RENEW,
+        witness_head: head,
     };
     for link in connect(inbox) {
         site.tell(ToShare::LinkUp(link));
@@ -233,7 +251,26 @@ pub(super) fn run(
     if result.is_ok() {
         store.end_run()?;
     }
+    if let Err(error @ ShareError::Cloned(_)) = &result {
+        // From now on what this node does has other numbers than what its copy does.
+        start_over(&mut store, setup, common, &error.to_string())?;
+    }
     result
+}
+
+/// Has an index forget what does not fit what is there, and says so.
+fn start_over(
+    store: &mut Store,
+    setup: &Setup,
+    common: &Common,
+    why: &str,
+) -> Result<(), ShareError> {
+    store.start_over(Epoch(sys::random_u64()))?;
+    let share = Some(setup.name.clone());
+    let message = format!("{why}; {STARTS_OVER}");
+    let problem = Problem { kind: "index", share, peer: None, path: None, message };
+    common.events.report(common.clock.now(), problem);
+    Ok(())
 }
 
 fn system(error: std::io::Error) -> ShareError {
@@ -376,6 +413,9 @@ struct Loop {
     scan_interval: Duration,
     scan_due: Duration,
     root_due: Duration,
+    witness_due: Duration,
+    /// Where the log stood when the witness was last renewed.
+    witness_head: Seq,
 }
 
 impl Loop {
@@ -415,6 +455,9 @@ impl Loop {
         }
         if now.mono >= self.scan_due {
             self.rescan(now);
+        }
+        if now.mono >= self.witness_due {
+            self.renew_witness(now)?;
         }
         let mut effects = Vec::new();
         let mut inputs = 0_usize;
@@ -482,6 +525,17 @@ impl Loop {
         Ok(true)
     }
 
+    /// Two quiet nodes write nothing.
+    fn renew_witness(&mut self, now: Now) -> Result<(), ShareError> {
+        self.witness_due = now.mono + witness::RENEW;
+        let head = self.store.head()?;
+        if head != self.witness_head {
+            self.witness_head = head;
+            witness::renew(&mut self.store, &self.site.tree)?;
+        }
+        Ok(())
+    }
+
     fn step(&mut self, now: Now, input: Input) -> Result<Vec<Effect>, ShareError> {
         Ok(self.engine.step(now, input, &mut self.store)?)
     }
@@ -533,6 +587,10 @@ impl Loop {
             }
             ShareMessage::GetDigests { .. } | ShareMessage::Digests { .. } => {
                 self.desk.take(peer, message);
+            }
+            // An epoch is random: two nodes have one only if their indexes are copies.
+            ShareMessage::Open(open) if open.epoch == self.store.epoch() => {
+                return Err(ShareError::Cloned(peer));
             }
             ShareMessage::Open(_)
             | ShareMessage::Announce(_)

@@ -136,7 +136,7 @@ impl Store {
     ///
     /// # Errors
     /// As [`Index::commit`].
-    pub fn start_over(mut self, epoch: Epoch) -> Result<(), IndexError> {
+    pub fn start_over(&mut self, epoch: Epoch) -> Result<(), IndexError> {
         let sql = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name <> 'state'";
         let tables: Vec<String> = self.reads.all(sql, [], |row| row.get(0))?;
         let clock = self.reads.clock()?.cast_signed();
@@ -148,6 +148,31 @@ impl Store {
             let row = "INSERT INTO state (only, epoch, clock) VALUES (1, ?1, ?2)";
             store.run(row, [epoch.0.cast_signed(), clock]).map(drop)
         })?;
+        self.commit()?;
+        self.reads.epoch = epoch;
+        Ok(())
+    }
+
+    /// Returns the numbers of which the root shows one if it is of the same time as this index:
+    /// the one that it had, and the one that it was to have next.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub fn witnesses(&self) -> Result<[Option<u64>; 2], IndexError> {
+        let number = |number: Option<i64>| number.map(i64::cast_unsigned);
+        self.reads.one("SELECT witness, witness_next FROM state", [], |row| {
+            Ok([number(row.get(0)?), number(row.get(1)?)])
+        })
+    }
+
+    /// Stores what [`Store::witnesses`] returns, durably.
+    ///
+    /// # Errors
+    /// As [`Index::commit`].
+    pub fn set_witnesses(&mut self, witnesses: [Option<u64>; 2]) -> Result<(), IndexError> {
+        let numbers = witnesses.map(|number| number.map(u64::cast_signed));
+        let sql = "UPDATE state SET witness = ?1, witness_next = ?2";
+        self.transact(|store| store.run(sql, numbers).map(drop))?;
         self.commit()
     }
 

@@ -1042,7 +1042,11 @@ fn an_index_that_starts_over_knows_nothing_but_the_time() {
     store.write(&Write::Clock(77)).unwrap();
     store.set_root_id("root").unwrap();
     store.begin_run("1").unwrap();
+    store.set_witnesses([Some(u64::MAX), Some(2)]).unwrap();
+    assert_eq!(store.witnesses(), Ok([Some(u64::MAX), Some(2)]));
     store.start_over(Epoch(9)).unwrap();
+    assert_eq!(store.epoch(), Epoch(9));
+    drop(store);
 
     let mut store = Store::open(&file, || unreachable!("it has one")).unwrap();
     assert_eq!((store.epoch(), store.head(), store.clock()), (Epoch(9), Ok(Seq::ZERO), Ok(77)));
@@ -1051,6 +1055,7 @@ fn an_index_that_starts_over_knows_nothing_but_the_time() {
     assert_eq!(store.is_held(&node("fs2"), Seq(1)), Ok(false));
     assert_eq!(store.pending_files(), Ok(0));
     assert_eq!(store.root_id(), Ok(None));
+    assert_eq!(store.witnesses(), Ok([None, None]));
     assert_eq!(store.begin_run("1"), Ok(LastStop::Clean), "no run was cut short");
     put(&mut store, "a", noted(1, 1, 1));
     store.commit().unwrap();

@@ -6,6 +6,7 @@
 //! **Invariant:** for each peer, events come as Up, Down, Up, Down …; a link is closed to its senders before its Down
 //! is told, and its Down is told before the next Up.
 
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +28,9 @@ use super::node::Node;
 use super::set::{Dialler, Offer, Sets, Verdict};
 use super::vitals::Vitals;
 use super::{LinkEvent, PeerConfig};
+
+/// Instances of a peer that are remembered after another one came in their place.
+const REPLACED_MAX: usize = 8;
 
 /// A step of a dial, done.
 enum Step {
@@ -61,6 +65,10 @@ struct Peer {
     /// What was last said of a dial that failed, so that it is said once.
     complaint: Option<String>,
     warned_of_name: bool,
+    /// Instances of the peer in whose place another one came: they are gone for good, unless two
+    /// nodes have one key.
+    replaced: VecDeque<u64>,
+    warned_of_twin: bool,
 }
 
 /// Keeps the link to a peer until the sender of `config` is dropped.
@@ -131,6 +139,8 @@ impl Peer {
             tasks: JoinSet::new(),
             complaint: None,
             warned_of_name: false,
+            replaced: VecDeque::new(),
+            warned_of_twin: false,
         }
     }
 
@@ -142,6 +152,15 @@ impl Peer {
         }
         let senior = self.node.identity.fingerprint() < conn.fingerprint;
         let offer = Offer { set: hello.set, lane: hello.lane, instance: hello.instance };
+        if let Some(used) = self.sets.in_use().filter(|used| used.instance != offer.instance) {
+            if self.replaced.contains(&offer.instance) {
+                return self.refuse_twin(conn);
+            }
+            self.replaced.push_back(used.instance);
+            if self.replaced.len() > REPLACED_MAX {
+                self.replaced.pop_front();
+            }
+        }
         let verdict = self.sets.offered(offer, senior);
         if self.sets.in_use().is_none() {
             self.end_current(Why::Restarted, Some(Refusal::Duplicate));
@@ -177,6 +196,21 @@ impl Peer {
 
     fn refuse(&mut self, conn: Conn, refusal: Refusal) {
         self.tasks.spawn(conn.refuse(refusal, self.node.tuning.goodbye));
+    }
+
+    /// Keeps two nodes with one key from taking the link from each other in turn.
+    fn refuse_twin(&mut self, conn: Conn) {
+        if !self.warned_of_twin {
+            self.warned_of_twin = true;
+            warn!(
+                peer = self.name(),
+                addr = %conn.addr,
+                "two nodes have the key of this peer: the one that is connected keeps the link, the \
+                 other one is refused; give that one a key of its own (recsync init) and tell its \
+                 peers: recsync peer add"
+            );
+        }
+        self.refuse(conn, Refusal::Twin);
     }
 
     fn drop_half(&mut self) {
@@ -324,6 +358,7 @@ impl Peer {
         self.abandon(Why::Reconfigured, None);
         self.config = config;
         self.complaint = None;
+        self.warned_of_twin = false;
         self.backoff.reset();
         self.next_dial = Instant::now();
     }

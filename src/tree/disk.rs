@@ -98,6 +98,23 @@ impl Disk {
         self.marker.id
     }
 
+    /// Returns the number that was last left in this root; none if there is none.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn witness(&self) -> Result<Option<u64>, TreeError> {
+        marker::read_witness(&self.beneath).map_err(TreeError::from)
+    }
+
+    /// Leaves a number in this root, durably: by it an index and a disk of two different times are
+    /// told apart.
+    ///
+    /// # Errors
+    /// If it cannot be written; then the one before is still there.
+    pub fn set_witness(&self, number: u64) -> Result<(), TreeError> {
+        marker::write_witness(&self.beneath, number).map_err(TreeError::from)
+    }
+
     /// Tells why the kernel may not say here whether a file is being written, if that is so; the
     /// gate that keeps half a recording from being shipped is weaker then.
     pub fn weak_probe(&self) -> Option<&'static str> {

@@ -27,6 +27,7 @@ use super::{RootError, TreeError};
 /// recsync's own directory in the root.
 pub(super) const PRIVATE: &[u8] = recsync_proto::path::RESERVED;
 const MARKER: &[u8] = b".recsync/share.toml";
+const WITNESS: &[u8] = b".recsync/witness";
 /// A marker is some 70 bytes; room for keys of later versions.
 const MARKER_LEN_MAX: u64 = 4096;
 
@@ -241,10 +242,23 @@ fn write_marker(beneath: &Beneath, marker: &Marker) -> Result<(), Errno> {
         give(&private)?;
     }
 
-    // Written under another name first, so that no crash leaves half a marker.
-    let draft = format!("share.toml.{:016x}", crate::sys::random_u64());
-    let file = beneath.create(&[PRIVATE, b"/", draft.as_bytes()].concat(), 0o644)?;
     let text = format!("share = \"{}\"\nid = \"{}\"\n", marker.share, marker.id);
+    write_whole(beneath, "share.toml", &text, RenameFlags::NOREPLACE, give)?;
+    fsync(beneath.open(b".", OFlags::RDONLY | OFlags::DIRECTORY)?)
+}
+
+/// Writes a file of recsync's own, durably, under another name first: so that no crash leaves half
+/// of it. `give` has the last word on the file before it gets its name.
+fn write_whole(
+    beneath: &Beneath,
+    name: &str,
+    text: &str,
+    flags: RenameFlags,
+    give: impl Fn(&OwnedFd) -> Result<(), Errno>,
+) -> Result<(), Errno> {
+    let private = beneath.open(PRIVATE, OFlags::RDONLY | OFlags::DIRECTORY)?;
+    let draft = format!("{name}.{:016x}", crate::sys::random_u64());
+    let file = beneath.create(&[PRIVATE, b"/", draft.as_bytes()].concat(), 0o644)?;
     let placed = give(&file)
         .and_then(|()| {
             File::from(file.try_clone().map_err(|error| errno_of(&error))?)
@@ -252,16 +266,32 @@ fn write_marker(beneath: &Beneath, marker: &Marker) -> Result<(), Errno> {
                 .map_err(|error| errno_of(&error))
         })
         .and_then(|()| fsync(&file))
-        .and_then(|()| {
-            renameat_with(&private, &*draft, &private, "share.toml", RenameFlags::NOREPLACE)
-        });
+        .and_then(|()| renameat_with(&private, &*draft, &private, name, flags));
     if let Err(errno) = placed {
         // It is of no use to anyone, and what stopped us matters more than whether it goes.
         let _kept = unlinkat(&private, &*draft, AtFlags::empty());
         return Err(errno);
     }
-    fsync(&private)?;
-    fsync(beneath.open(b".", OFlags::RDONLY | OFlags::DIRECTORY)?)
+    fsync(&private)
+}
+
+/// Reads the number that [`write_witness`] left; none if there is none, or none that makes sense.
+pub(super) fn read_witness(beneath: &Beneath) -> Result<Option<u64>, Errno> {
+    let file = match beneath.open(WITNESS, OFlags::RDONLY | OFlags::NONBLOCK) {
+        Ok(file) => File::from(file),
+        Err(Errno::NOENT) => return Ok(None),
+        Err(errno) => return Err(errno),
+    };
+    let mut text = Vec::new();
+    file.take(MARKER_LEN_MAX).read_to_end(&mut text).map_err(|error| errno_of(&error))?;
+    let number = str::from_utf8(&text).ok().map(str::trim);
+    Ok(number.and_then(|number| u64::from_str_radix(number, 16).ok()))
+}
+
+/// Leaves a number in the root, durably, in place of the one before.
+pub(super) fn write_witness(beneath: &Beneath, number: u64) -> Result<(), Errno> {
+    let text = format!("{number:016x}\n");
+    write_whole(beneath, "witness", &text, RenameFlags::empty(), |_| Ok(()))
 }
 
 fn errno_of(error: &std::io::Error) -> Errno {

@@ -73,6 +73,7 @@ fn refusal() -> impl Strategy<Value = Refusal> {
         Just(Refusal::Duplicate),
         Just(Refusal::Myself),
         Just(Refusal::Stopping),
+        Just(Refusal::Twin),
         ".{0,2000}".prop_map(|how| Refusal::protocol(&how)),
     ]
 }

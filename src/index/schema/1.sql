@@ -134,6 +134,8 @@ CREATE TABLE state (
     installed_files INTEGER NOT NULL DEFAULT 0,
     installed_bytes INTEGER NOT NULL DEFAULT 0,
     root_id TEXT,
+    witness INTEGER,                -- what the root says to be of this index's time; NULL: nothing
+    witness_next INTEGER,           -- what it says if it took the next one in already
     clean INTEGER NOT NULL DEFAULT 1,   -- 0 while a run is under way
     boot TEXT,                          -- of the machine, when that run began
     trash_files INTEGER NOT NULL DEFAULT 0,

@@ -120,12 +120,14 @@ CREATE TABLE state (
     installed_files INTEGER NOT NULL DEFAULT 0,
     installed_bytes INTEGER NOT NULL DEFAULT 0,
     root_id TEXT,
+    witness INTEGER,                -- what the root says to be of this index's time; NULL: nothing
+    witness_next INTEGER,           -- what it says if it took the next one in already
     clean INTEGER NOT NULL DEFAULT 1,   -- 0 while a run is under way
     boot TEXT,                          -- of the machine, when that run began
     trash_files INTEGER NOT NULL DEFAULT 0,
     trash_bytes INTEGER NOT NULL DEFAULT 0
 ) STRICT;
-INSERT INTO state VALUES(1,-81985529216486896,4,-1,1,4096,'6f1c',0,NULL,0,0);
+INSERT INTO state VALUES(1,-81985529216486896,4,-1,1,4096,'6f1c',-7,8,0,NULL,0,0);
 INSERT INTO guards VALUES(2,1,51,100);
 INSERT INTO passed VALUES(2,1795341600,50);
 CREATE UNIQUE INDEX trash_place ON trash (day, at);
