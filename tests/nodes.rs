@@ -15,6 +15,8 @@ mod files;
 mod guards;
 #[path = "nodes/names.rs"]
 mod names;
+#[path = "nodes/owners.rs"]
+mod owners;
 #[path = "nodes/peers.rs"]
 mod peers;
 #[path = "nodes/restored.rs"]

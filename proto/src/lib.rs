@@ -10,12 +10,14 @@
 pub mod codec;
 pub mod hello;
 pub mod message;
+pub mod owner;
 pub mod path;
 pub mod record;
 pub mod version;
 
 pub use hello::Hello;
 pub use message::Message;
+pub use owner::{Account, Owner};
 pub use path::{NodeName, PathError, ShareName, SharePath};
 pub use record::{Content, Hash, Record, Register, Value};
 pub use version::{Context, Dot, Epoch, Seq, Stamp};

@@ -6,6 +6,7 @@
 use bincode::{Decode, Encode};
 
 use crate::hello::{Hello, Refusal};
+use crate::owner::Owner;
 use crate::path::{ShareName, SharePath};
 use crate::record::{Hash, Record};
 use crate::version::{Epoch, Seq};
@@ -180,6 +181,8 @@ pub enum DigestKind {
     Dir {
         /// Permission bits.
         mode: u32,
+        /// Owner and group that it stands for, if they are synced.
+        owner: Option<Owner>,
         /// BLAKE3 over its entries, recursively (PROTOCOL.md, "Verify").
         digest: Hash,
         /// Regular files in it, recursively.
@@ -191,6 +194,8 @@ pub enum DigestKind {
     File {
         /// Permission bits.
         mode: u32,
+        /// Owner and group that it stands for, if they are synced.
+        owner: Option<Owner>,
         /// Bytes.
         size: u64,
         /// Nanoseconds since 1970.
@@ -205,6 +210,8 @@ pub enum DigestKind {
         target: Vec<u8>,
         /// Nanoseconds since 1970.
         mtime_ns: i64,
+        /// Owner and group that it stands for, if they are synced.
+        owner: Option<Owner>,
     },
     /// It could not be read.
     Unreadable,

@@ -4,6 +4,7 @@ use std::fmt;
 
 use bincode::{Decode, Encode};
 
+use crate::owner::Owner;
 use crate::version::{Context, Dot, Stamp};
 
 /// BLAKE3 of a file's bytes, 32 bytes.
@@ -111,6 +112,8 @@ pub struct Record {
     pub values: Vec<Value>,
     /// Permission bits (0o7777), apart from the values: metadata never conflicts with content.
     pub mode: Option<Register<u32>>,
+    /// Owner and group, likewise; none if no node that syncs them has told them.
+    pub owner: Option<Register<Owner>>,
 }
 
 impl Record {

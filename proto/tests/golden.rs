@@ -12,8 +12,8 @@ use recsync_proto::message::{
     ShareMessage,
 };
 use recsync_proto::{
-    Content, Context, Dot, Epoch, Hash, Hello, Message, NodeName, Record, Register, Seq, ShareName,
-    SharePath, Stamp, Value,
+    Content, Context, Dot, Epoch, Hash, Hello, Message, NodeName, Owner, Record, Register, Seq,
+    ShareName, SharePath, Stamp, Value,
 };
 
 fn share(body: ShareMessage) -> Message {
@@ -51,7 +51,12 @@ fn record(contents: &[Content]) -> Record {
         });
     }
     record.mode = (!contents.is_empty()).then(|| Register { value: 0o644, stamp: stamp(0) });
+    record.owner = (!contents.is_empty()).then(|| Register { value: owner(), stamp: stamp(0) });
     record
+}
+
+fn owner() -> Owner {
+    "fs:33".parse().unwrap()
 }
 
 fn hello(lane: Lane) -> Message {
@@ -70,10 +75,31 @@ fn digests() -> Vec<DigestEntry> {
     let digest = Hash([0xbb; 32]);
     let target = b"../t".to_vec();
     vec![
-        entry("a", DigestKind::Dir { mode: 0o755, digest, files: 251, bytes: 1 << 32 }),
-        entry("b", DigestKind::File { mode: 0o644, size: 3, mtime_ns: 1, hash: Some(digest) }),
-        entry("c", DigestKind::File { mode: 0, size: 0, mtime_ns: i64::MIN, hash: None }),
-        entry("d", DigestKind::Symlink { target, mtime_ns: 0 }),
+        entry(
+            "a",
+            DigestKind::Dir {
+                mode: 0o755,
+                owner: Some(owner()),
+                digest,
+                files: 251,
+                bytes: 1 << 32,
+            },
+        ),
+        entry(
+            "b",
+            DigestKind::File {
+                mode: 0o644,
+                owner: Some(owner()),
+                size: 3,
+                mtime_ns: 1,
+                hash: Some(digest),
+            },
+        ),
+        entry(
+            "c",
+            DigestKind::File { mode: 0, owner: None, size: 0, mtime_ns: i64::MIN, hash: None },
+        ),
+        entry("d", DigestKind::Symlink { target, mtime_ns: 0, owner: None }),
         entry("e", DigestKind::Unreadable),
     ]
 }
@@ -95,7 +121,7 @@ fn golden() -> Vec<(&'static str, Message, &'static str)> {
     let forgotten = Announcement {
         seq: Seq(300),
         path: path("x"),
-        record: Record { context: Context::new(), values: Vec::new(), mode: None },
+        record: Record { context: Context::new(), values: Vec::new(), mode: None, owner: None },
         inline: None,
         moved_from: None,
     };
@@ -154,11 +180,11 @@ fn golden() -> Vec<(&'static str, Message, &'static str)> {
             "announce",
             share(ShareMessage::Announce(vec![announced, forgotten])),
             "\
-             97000000030172010209036e6577040109020203030404030202fc00000100026e3100\
+             a4000000030172010209036e6577040109020203030404030202fc00000100026e3100\
              01fc00000100026e310303fc00000100026e310105cccccccccccccccccccccccccccc\
              cccccccccccccccccccccccccccccccccccc01fc00000100026e310404fc0000010002\
-             6e3102017401fc00000100026e3101fba40100026e31010562797465730108036f6c64\
-             0101090000fb2c0101780000000000",
+             6e3102017401fc00000100026e3101fba40100026e310102667302333300026e310105\
+             62797465730108036f6c64010109000000fb2c010178000000000000",
         ),
         ("caught up", share(ShareMessage::CaughtUp { through: Seq(0) }), "050000000301720200"),
         ("acks", share(ShareMessage::Acks(acks)), "1100000003017203020100fd000000000000004001"),
@@ -198,10 +224,11 @@ fn golden() -> Vec<(&'static str, Message, &'static str)> {
             "digests",
             share(ShareMessage::Digests { id: 1, dir: Vec::new(), entries: digests(), more: true }),
             "\
-             7e0000000301720a010005016100fbed01bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb\
-             bbbbbbbbbbbbbbbbbbbbbbbbbbbbfbfb00fd0000000001000000016201fba401030201\
-             bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb016301\
-             0000fdffffffffffffffff00016402042e2e2f740001650301",
+             8e0000000301720a010005016100fbed0101026673023333bbbbbbbbbbbbbbbbbbbbbb\
+             bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbfbfb00fd00000000010000000162\
+             01fba40101026673023333030201bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb\
+             bbbbbbbbbbbbbbbbbbbbbb016301000000fdffffffffffffffff00016402042e2e2f74\
+             000001650301",
         ),
     ]
 }

@@ -110,6 +110,7 @@ fn look_again<T: Tree>(tree: &T, op: &Op, switched: Switched<T::File>) -> Outcom
             let found = tree.stat(&place).ok()?;
             Some((place, found))
         }),
+        owner_left: switched.owner_left,
     })
 }
 

@@ -4,13 +4,13 @@
 //! **May not:** touch a name of the share, but to read a file's bytes.
 #![forbid(unsafe_code)]
 
-use recsync_proto::{Hash, SharePath};
+use recsync_proto::{Hash, Owner, SharePath};
 
 use super::{Undone, exchanged_name, part_name};
 use crate::engine::{Action, Op, Source};
 use crate::observe::{ReadError, hash};
 use crate::sys::Failpoint;
-use crate::tree::{Fingerprint, Kind, Place, Tree, TreeError};
+use crate::tree::{Fingerprint, Kind, OwnerLeft, Place, Tree, TreeError};
 
 /// An object that is ready to be switched in.
 #[derive(Debug)]
@@ -19,6 +19,8 @@ pub(super) struct Staged {
     pub(super) name: String,
     /// How it stats.
     pub(super) stat: Fingerprint,
+    /// Why its owner could not be set, if so.
+    pub(super) owner_left: Option<OwnerLeft>,
     /// The name that a transfer's file had: it gets it back if it is not used.
     transfer: Option<String>,
 }
@@ -27,6 +29,7 @@ pub(super) struct Staged {
 struct Written<F> {
     name: String,
     file: F,
+    owner_left: Option<OwnerLeft>,
     transfer: Option<String>,
 }
 
@@ -73,39 +76,58 @@ pub(super) fn is_ours(staged: &Staged, found: &Fingerprint) -> bool {
 fn make<T: Tree>(tree: &T, op: &Op) -> Result<Option<Making<T::File>>, Undone> {
     let name = part_name(op.id);
     match &op.action {
-        Action::File { size, hash, mtime_ns, mode, source } => {
-            let written = match source {
+        Action::File { size, hash, mtime_ns, mode, owner, source } => {
+            let mut written = match source {
                 Source::Staged(transfer) => take_transfer(tree, transfer, *size)?,
                 Source::Inline(bytes) => write_inline(tree, name, bytes, *size, *hash)?,
                 Source::Local(from) => copy_local(tree, name, from, *size, *hash)?,
             };
-            let dressed = tree
-                .set_mode(&written.file, *mode)
-                .and_then(|()| tree.set_mtime(&written.file, *mtime_ns));
-            if let Err(error) = dressed {
-                drop_written(tree, written);
-                return Err(Undone::Failed(error));
+            // The owner first: giving a file away takes its set-id bits.
+            let dressed = give(owner.as_ref(), |owner| tree.set_owner(&written.file, owner))
+                .and_then(|left| tree.set_mode(&written.file, *mode).map(|()| left))
+                .and_then(|left| tree.set_mtime(&written.file, *mtime_ns).map(|()| left));
+            match dressed {
+                Ok(left) => written.owner_left = left,
+                Err(error) => {
+                    drop_written(tree, written);
+                    return Err(Undone::Failed(error));
+                }
             }
             Failpoint::StageWritten.hit();
             tree.start_sync(&written.file);
             Ok(Some(Making::Written(written)))
         }
-        Action::Symlink { target, mtime_ns } => {
+        Action::Symlink { target, mtime_ns, owner } => {
             let place = Place::Temp(name.clone());
             or_again(|| tree.make_link(&place, target), || tree.remove_private(&place))?;
-            let stat = tree.set_mtime_of(&place, *mtime_ns).and_then(|()| tree.stat(&place));
+            let stat = give(owner.as_ref(), |owner| tree.set_owner_of(&place, owner))
+                .and_then(|left| tree.set_mtime_of(&place, *mtime_ns).map(|()| left))
+                .and_then(|left| Ok((tree.stat(&place)?, left)));
             staged_now(name, stat, || tree.remove_private(&place))
         }
-        // A new directory is made in its place; only one that replaces something is staged.
-        Action::Dir { mode } if op.expect.is_some_and(|expect| expect.kind != Kind::Dir) => {
+        // A new directory is made in its place, unless it replaces something or is somebody's:
+        // whose it is may want to write there at once.
+        Action::Dir { mode, owner }
+            if op.expect.map_or(owner.is_some(), |expect| expect.kind != Kind::Dir) =>
+        {
             let place = Place::Temp(name.clone());
             or_again(|| tree.make_dir(&place, *mode), || tree.remove_dir(&place))?;
-            staged_now(name, tree.stat(&place), || tree.remove_dir(&place))
+            let stat = give(owner.as_ref(), |owner| tree.set_owner_of(&place, owner))
+                .and_then(|left| Ok((tree.stat(&place)?, left)));
+            staged_now(name, stat, || tree.remove_dir(&place))
         }
         Action::Dir { .. } | Action::Remove | Action::Move { .. } | Action::Metadata { .. } => {
             Ok(None)
         }
     }
+}
+
+/// Gives an object to its owner, if there is one to give it to.
+pub(super) fn give(
+    owner: Option<&Owner>,
+    set: impl FnOnce(&Owner) -> Result<Option<OwnerLeft>, TreeError>,
+) -> Result<Option<OwnerLeft>, TreeError> {
+    owner.map_or(Ok(None), set)
 }
 
 /// Makes something; if an earlier attempt left its name behind, removes that first.
@@ -122,11 +144,13 @@ fn or_again<R>(
 
 fn staged_now<F>(
     name: String,
-    stat: Result<Fingerprint, TreeError>,
+    stat: Result<(Fingerprint, Option<OwnerLeft>), TreeError>,
     remove: impl Fn() -> Result<(), TreeError>,
 ) -> Result<Option<Making<F>>, Undone> {
     match stat {
-        Ok(stat) => Ok(Some(Making::Staged(Staged { name, stat, transfer: None }))),
+        Ok((stat, owner_left)) => {
+            Ok(Some(Making::Staged(Staged { name, stat, owner_left, transfer: None })))
+        }
         Err(error) => {
             let _left = remove();
             Err(Undone::Failed(error))
@@ -142,7 +166,8 @@ fn take_transfer<T: Tree>(tree: &T, name: &str, size: u64) -> Result<Written<T::
     };
     match tree.stat_file(&file) {
         Ok(stat) if stat.size == size => {
-            Ok(Written { name: name.to_owned(), file, transfer: Some(name.to_owned()) })
+            let transfer = Some(name.to_owned());
+            Ok(Written { name: name.to_owned(), file, owner_left: None, transfer })
         }
         Ok(_) => Err(Undone::BadSource),
         Err(error) => Err(Undone::Failed(error)),
@@ -200,7 +225,7 @@ fn copy_local<T: Tree>(
 fn create<T: Tree>(tree: &T, name: String) -> Result<Written<T::File>, Undone> {
     let place = Place::Temp(name.clone());
     let file = or_again(|| tree.create_temp(&name), || tree.remove_private(&place))?;
-    Ok(Written { name, file, transfer: None })
+    Ok(Written { name, file, owner_left: None, transfer: None })
 }
 
 /// Syncs a file and closes it: with it open for writing, the probe for writers would find us.
@@ -208,7 +233,8 @@ fn finish<T: Tree>(tree: &T, written: Written<T::File>) -> Result<Staged, Undone
     match tree.sync(&written.file).and_then(|()| tree.stat_file(&written.file)) {
         Ok(stat) => {
             Failpoint::StageSynced.hit();
-            Ok(Staged { name: written.name, stat, transfer: written.transfer })
+            let Written { name, owner_left, transfer, .. } = written;
+            Ok(Staged { name, stat, owner_left, transfer })
         }
         Err(error) => {
             // After a failed sync the kernel may call lost pages clean: these bytes are done for,

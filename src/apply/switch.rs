@@ -5,14 +5,14 @@
 //! **May not:** wait for the disk; that is done for the whole batch.
 #![forbid(unsafe_code)]
 
-use recsync_proto::SharePath;
 use recsync_proto::path::COMPONENT_LEN_MAX;
+use recsync_proto::{Owner, SharePath};
 
-use super::stage::{Staged, is_ours};
+use super::stage::{Staged, give, is_ours};
 use super::{Undone, is_expected, is_same_object, writer_at};
 use crate::engine::{Action, Op};
 use crate::sys::Failpoint;
-use crate::tree::{Fingerprint, Kind, Place, Tree, TreeError, Writer};
+use crate::tree::{Fingerprint, Kind, OwnerLeft, Place, Tree, TreeError, Writer};
 
 /// Mode of directories that are made because something is put below them; their own record
 /// brings the real one. FreeSWITCH makes its directories so.
@@ -33,6 +33,8 @@ pub(super) struct Switched<F> {
     pub(super) touched: Vec<Place>,
     /// The object, if its metadata changed in place.
     pub(super) metadata: Option<F>,
+    /// Why the object's owner could not be set, if so.
+    pub(super) owner_left: Option<OwnerLeft>,
 }
 
 /// What a change leaves at the path.
@@ -48,7 +50,14 @@ pub(super) enum Left {
 
 impl<F> Switched<F> {
     fn new(left: Left) -> Self {
-        Switched { left, made: Vec::new(), displaced: None, touched: Vec::new(), metadata: None }
+        Switched {
+            left,
+            made: Vec::new(),
+            displaced: None,
+            touched: Vec::new(),
+            metadata: None,
+            owner_left: None,
+        }
     }
 
     /// Notes that a name was added or removed: its directory, and in the trash those above it,
@@ -75,14 +84,19 @@ pub(super) fn switch<T: Tree>(
     let mut made = Vec::new();
     let switched = make_parents(tree, op, &mut made).and_then(|()| match (&op.action, staged) {
         (Action::Remove, _) => remove(tree, op),
-        (Action::Move { from, from_expect, mtime_ns, mode }, _) => {
-            rename(tree, op, from, from_expect, *mode, *mtime_ns)
+        (Action::Move { from, from_expect, mtime_ns, mode, owner }, _) => {
+            let dress = Dress { mode: *mode, mtime_ns: Some(*mtime_ns), owner: owner.as_ref() };
+            rename(tree, op, from, from_expect, dress)
         }
-        (Action::Metadata { mode, mtime_ns }, _) => metadata(tree, op, *mode, *mtime_ns),
-        (Action::Dir { mode }, None) if op.expect.is_some() => {
-            metadata(tree, op, Some(*mode), None)
+        (Action::Metadata { mode, mtime_ns, owner }, _) => {
+            let dress = Dress { mode: *mode, mtime_ns: *mtime_ns, owner: owner.as_ref() };
+            metadata(tree, op, dress)
         }
-        (Action::Dir { mode }, None) => make_dir(tree, op, *mode),
+        (Action::Dir { mode, owner }, None) if op.expect.is_some() => {
+            let dress = Dress { mode: Some(*mode), mtime_ns: None, owner: owner.as_ref() };
+            metadata(tree, op, dress)
+        }
+        (Action::Dir { mode, .. }, None) => make_dir(tree, op, *mode),
         (Action::File { .. } | Action::Symlink { .. } | Action::Dir { .. }, Some(staged)) => {
             match &op.expect {
                 None => put(tree, op, staged),
@@ -95,6 +109,8 @@ pub(super) fn switch<T: Tree>(
     });
     match switched {
         Ok(mut switched) => {
+            let staged = staged.and_then(|staged| staged.owner_left);
+            switched.owner_left = switched.owner_left.or(staged);
             for dir in &made {
                 switched.touch(&Place::Share(dir.clone()));
             }
@@ -118,18 +134,31 @@ fn make_parents<T: Tree>(tree: &T, op: &Op, made: &mut Vec<SharePath>) -> Result
         return Ok(());
     }
     let mut missing = Vec::new();
+    let mut above = None;
     for dir in op.path.ancestors() {
         match tree.stat(&Place::Share(dir.clone())) {
-            Ok(found) if found.kind == Kind::Dir => break,
+            Ok(found) if found.kind == Kind::Dir => {
+                above = Some(found);
+                break;
+            }
             Ok(_) => return Err(Undone::Changed),
             Err(TreeError::NotFound) => missing.push(dir),
             Err(error) => return Err(refused(error)),
         }
     }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let above = match above {
+        Some(found) => found,
+        None => tree.stat(&Place::Share(SharePath::root())).map_err(refused)?,
+    };
     for dir in missing.into_iter().rev() {
-        match tree.make_dir(&Place::Share(dir.clone()), PARENT_MODE) {
+        let place = Place::Share(dir.clone());
+        match tree.make_dir(&place, PARENT_MODE) {
             Ok(()) => {
                 Failpoint::ParentMade.hit();
+                inherit(tree, &place, &above);
                 made.push(dir);
             }
             // Somebody made it in this instant; if it is no directory, the next call says so.
@@ -138,6 +167,15 @@ fn make_parents<T: Tree>(tree: &T, op: &Op, made: &mut Vec<SharePath>) -> Result
         }
     }
     Ok(())
+}
+
+/// Gives a directory that only had to be there to the owner of the one above, who may want to
+/// write in it before its own record comes. Best effort: that record brings the real one.
+fn inherit<T: Tree>(tree: &T, place: &Place, above: &Fingerprint) {
+    let other = tree.stat(place).is_ok_and(|made| !made.same_owner(above));
+    if let Some(owner) = tree.owner(above).filter(|_| other) {
+        let _left = tree.set_owner_of(place, &owner);
+    }
 }
 
 /// Puts a staged object under a free name.
@@ -272,8 +310,7 @@ fn rename<T: Tree>(
     op: &Op,
     from: &SharePath,
     from_expect: &Fingerprint,
-    mode: Option<u32>,
-    mtime_ns: i64,
+    dress: Dress<'_>,
 ) -> Result<Switched<T::File>, Undone> {
     if op.expect.is_some() {
         return Err(bug("a rename cannot replace"));
@@ -283,13 +320,14 @@ fn rename<T: Tree>(
     tree.rename(&from, &path).map_err(refused)?;
     Failpoint::Renamed.hit();
     let dressed = expect_object_at(tree, &path, from_expect)
-        .and_then(|()| dress(tree, &path, from_expect, mode, Some(mtime_ns)));
+        .and_then(|()| dress.put_on(tree, &path, from_expect));
     match dressed {
-        Ok((stat, metadata)) => {
+        Ok(Dressed { stat, object, owner_left }) => {
             let mut switched = Switched::new(Left::Object(stat));
             switched.touch(&from);
             switched.touch(&path);
-            switched.metadata = metadata;
+            switched.metadata = object;
+            switched.owner_left = owner_left;
             Ok(switched)
         }
         Err(why) => {
@@ -300,69 +338,91 @@ fn rename<T: Tree>(
     }
 }
 
-fn metadata<T: Tree>(
-    tree: &T,
-    op: &Op,
-    mode: Option<u32>,
-    mtime_ns: Option<i64>,
-) -> Result<Switched<T::File>, Undone> {
+fn metadata<T: Tree>(tree: &T, op: &Op, dress: Dress<'_>) -> Result<Switched<T::File>, Undone> {
     let path = Place::Share(op.path.clone());
     let Some(expect) = &op.expect else { return Err(Undone::Changed) };
     expect_at(tree, &path, expect)?;
-    let (stat, metadata) = dress(tree, &path, expect, mode, mtime_ns)?;
+    let Dressed { stat, object, owner_left } = dress.put_on(tree, &path, expect)?;
     let mut switched = Switched::new(Left::Object(stat));
-    if metadata.is_none() {
+    if object.is_none() {
         switched.touch(&path);
     }
-    switched.metadata = metadata;
+    switched.metadata = object;
+    switched.owner_left = owner_left;
     Ok(switched)
 }
 
-/// Sets the metadata of an expected object, all or nothing. Returns how it stats then, and the
-/// object to be synced: none for a symbolic link, which has no descriptor to sync.
-fn dress<T: Tree>(
-    tree: &T,
-    place: &Place,
-    expect: &Fingerprint,
+/// The metadata that an object is to have: none leaves what is there.
+#[derive(Debug, Clone, Copy)]
+struct Dress<'a> {
     mode: Option<u32>,
     mtime_ns: Option<i64>,
-) -> Result<(Fingerprint, Option<T::File>), Undone> {
-    if expect.kind == Kind::Symlink {
+    owner: Option<&'a Owner>,
+}
+
+/// An object whose metadata was set.
+struct Dressed<F> {
+    /// How it stats then.
+    stat: Fingerprint,
+    /// To be synced; none for a symbolic link, which has no descriptor to sync.
+    object: Option<F>,
+    owner_left: Option<OwnerLeft>,
+}
+
+impl Dress<'_> {
+    /// Sets the metadata of an expected object, all or nothing but for an owner that may not be
+    /// set here.
+    fn put_on<T: Tree>(
+        self,
+        tree: &T,
+        place: &Place,
+        expect: &Fingerprint,
+    ) -> Result<Dressed<T::File>, Undone> {
+        if expect.kind == Kind::Symlink {
+            let owner_left =
+                give(self.owner, |owner| tree.set_owner_of(place, owner)).map_err(refused)?;
+            if let Some(mtime_ns) = self.mtime_ns {
+                tree.set_mtime_of(place, mtime_ns).map_err(refused)?;
+            }
+            let stat = tree.stat(place).map_err(|_| Undone::Changed)?;
+            return Ok(Dressed { stat, object: None, owner_left });
+        }
+        let object = tree.open_for_metadata(place).map_err(refused)?;
+        // Looked at through the descriptor and just before: a write that came between would be
+        // hidden by the time that is set now.
+        let before = tree.stat_file(&object).map_err(refused)?;
+        if !is_same_object(expect, &before) {
+            return Err(Undone::Changed);
+        }
+        // Setting what is set already would only hide a write.
+        let mtime_ns = self.mtime_ns.filter(|&mtime_ns| mtime_ns != before.mtime_ns);
         if let Some(mtime_ns) = mtime_ns {
-            tree.set_mtime_of(place, mtime_ns).map_err(refused)?;
+            tree.set_mtime(&object, mtime_ns).map_err(refused)?;
+            Failpoint::MtimeSet.hit();
         }
-        return Ok((tree.stat(place).map_err(|_| Undone::Changed)?, None));
-    }
-    let object = tree.open_for_metadata(place).map_err(refused)?;
-    // Looked at through the descriptor and just before: a write that came between would be
-    // hidden by the time that is set now.
-    let before = tree.stat_file(&object).map_err(refused)?;
-    if !is_same_object(expect, &before) {
-        return Err(Undone::Changed);
-    }
-    // Setting what is set already would only hide a write.
-    let mtime_ns = mtime_ns.filter(|&mtime_ns| mtime_ns != before.mtime_ns);
-    if let Some(mtime_ns) = mtime_ns {
-        tree.set_mtime(&object, mtime_ns).map_err(refused)?;
-        Failpoint::MtimeSet.hit();
-    }
-    if let Some(mode) = mode
-        && let Err(error) = tree.set_mode(&object, mode)
-    {
-        let undone = mtime_ns.is_none() || tree.set_mtime(&object, before.mtime_ns).is_ok();
-        return Err(if undone { refused(error) } else { Undone::Changed });
-    }
-    let wanted = Fingerprint {
-        mtime_ns: mtime_ns.unwrap_or(before.mtime_ns),
-        mode: mode.unwrap_or(before.mode),
-        ..before
-    };
-    match tree.stat_file(&object) {
-        Ok(after) if is_dressed(&wanted, &after) => {
-            Failpoint::Dressed.hit();
-            Ok((after, Some(object)))
+        let mode = self.mode.unwrap_or(before.mode);
+        // The owner first: giving a file away takes its set-id bits.
+        let given = give(self.owner, |owner| tree.set_owner(&object, owner)).and_then(|left| {
+            if self.mode.is_some() || self.owner.is_some() {
+                tree.set_mode(&object, mode)?;
+            }
+            Ok(left)
+        });
+        let owner_left = match given {
+            Ok(owner_left) => owner_left,
+            Err(error) => {
+                let undone = mtime_ns.is_none() || tree.set_mtime(&object, before.mtime_ns).is_ok();
+                return Err(if undone { refused(error) } else { Undone::Changed });
+            }
+        };
+        let wanted = Fingerprint { mtime_ns: mtime_ns.unwrap_or(before.mtime_ns), mode, ..before };
+        match tree.stat_file(&object) {
+            Ok(stat) if is_dressed(&wanted, &stat) => {
+                Failpoint::Dressed.hit();
+                Ok(Dressed { stat, object: Some(object), owner_left })
+            }
+            _ => Err(Undone::Changed),
         }
-        _ => Err(Undone::Changed),
     }
 }
 

@@ -37,7 +37,7 @@ struct Scenario {
 
 fn file(source: Source, bytes: &[u8]) -> Action {
     let (size, hash) = (bytes.len() as u64, hash_of(bytes));
-    Action::File { size, hash, mtime_ns: MTIME, mode: MODE, source }
+    Action::File { size, hash, mtime_ns: MTIME, mode: MODE, owner: None, source }
 }
 
 fn inline(_: &Share) -> Action {
@@ -52,14 +52,14 @@ fn transferred(share: &Share) -> Action {
 }
 
 fn link(_: &Share) -> Action {
-    Action::Symlink { target: b"elsewhere".to_vec(), mtime_ns: MTIME }
+    Action::Symlink { target: b"elsewhere".to_vec(), mtime_ns: MTIME, owner: None }
 }
 
 fn moved(share: &Share) -> Action {
     let mode = (!share.at("a").is_symlink()).then_some(MODE);
     let mode = mode.map(|mode| if share.at("a").is_dir() { 0o750 } else { mode });
     let from_expect = share.stat("a");
-    Action::Move { from: share_path("a"), from_expect, mtime_ns: MTIME, mode }
+    Action::Move { from: share_path("a"), from_expect, mtime_ns: MTIME, mode, owner: None }
 }
 
 fn trash(path: &SharePath) -> Place {
@@ -75,7 +75,7 @@ fn old_file(share: &Share) {
 }
 
 fn scenarios() -> Vec<Scenario> {
-    let dir = |_: &Share| Action::Dir { mode: 0o755 };
+    let dir = |_: &Share| Action::Dir { mode: 0o755, owner: None };
     let remove = |_: &Share| Action::Remove;
     vec![
         Scenario {
@@ -234,7 +234,7 @@ fn scenarios() -> Vec<Scenario> {
             name: "a file's metadata",
             setup: old_file,
             path: "a",
-            action: |_| Action::Metadata { mode: Some(MODE), mtime_ns: Some(MTIME) },
+            action: |_| Action::Metadata { mode: Some(MODE), mtime_ns: Some(MTIME), owner: None },
             displaced: None,
             after: &[("a", "file the old recording")],
         },
@@ -242,7 +242,7 @@ fn scenarios() -> Vec<Scenario> {
             name: "a directory's metadata",
             setup: |share| share.put("a/b", OLD),
             path: "a",
-            action: |_| Action::Metadata { mode: Some(0o711), mtime_ns: Some(MTIME) },
+            action: |_| Action::Metadata { mode: Some(0o711), mtime_ns: Some(MTIME), owner: None },
             displaced: None,
             after: &[("a", "dir"), ("a/b", "file the old recording")],
         },
@@ -250,7 +250,7 @@ fn scenarios() -> Vec<Scenario> {
             name: "a link's time",
             setup: |share| share.put_link("a", "somewhere"),
             path: "a",
-            action: |_| Action::Metadata { mode: None, mtime_ns: Some(MTIME) },
+            action: |_| Action::Metadata { mode: None, mtime_ns: Some(MTIME), owner: None },
             displaced: None,
             after: &[("a", "link somewhere")],
         },

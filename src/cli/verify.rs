@@ -124,6 +124,11 @@ fn sides(here: Option<&VerifySide>, there: Option<&VerifySide>, peer: &str) -> S
     if here.size != there.size {
         parts.push(format!("{} B here, {} B on {peer}", count(here.size), count(there.size)));
     }
+    if let (Some(owner), Some(other)) = (&here.owner, &there.owner)
+        && owner != other
+    {
+        parts.push(format!("of {owner} here, of {other} on {peer}"));
+    }
     if here.mode != there.mode {
         parts.push(format!("mode {:04o} here, {:04o} on {peer}", here.mode, there.mode));
     }
@@ -147,7 +152,7 @@ mod tests {
     use crate::serve::testing::{self, Daemon, Fake};
 
     fn side(size: u64, mtime_ns: i64, mode: u32) -> Option<VerifySide> {
-        Some(VerifySide { size, mtime_ns, mode, hash: None })
+        Some(VerifySide { size, mtime_ns, mode, owner: None, hash: None })
     }
 
     fn differing() -> VerifyReport {

@@ -13,7 +13,7 @@ use std::time::Duration;
 use recsync_proto::{NodeName, ShareName};
 use thiserror::Error;
 
-pub use crate::engine::MaxDelete;
+pub use crate::engine::{MaxDelete, OwnerPolicy};
 pub use crate::net::{Cidr, Fingerprint};
 
 /// A valid config file.
@@ -75,6 +75,8 @@ pub struct Share {
     pub path: PathBuf,
     /// How long a path must be quiet before it is shipped; at least 1 ms.
     pub settle: Duration,
+    /// Whether owner and group are synced.
+    pub owner: OwnerPolicy,
     /// How long what peers delete and replace here is kept; zero for not at all.
     pub trash: Duration,
     /// More than this vanishing at once waits for `recsync confirm`.

@@ -19,7 +19,7 @@ pub(super) const SECTIONS: [(&str, &[&str]); 4] = [
     ("node", &["name", "listen", "state_dir", "control"]),
     ("http", &["listen", "api"]),
     ("peer", &["name", "address", "fingerprint", "allow_from"]),
-    ("share", &["name", "path", "settle", "trash", "max_delete", "scan_interval"]),
+    ("share", &["name", "path", "settle", "owner", "trash", "max_delete", "scan_interval"]),
 ];
 
 /// A text and where it stands.
@@ -65,6 +65,7 @@ pub(super) struct Share {
     pub(super) name: Option<Text>,
     pub(super) path: Option<Text>,
     pub(super) settle: Option<Text>,
+    pub(super) owner: Option<Text>,
     pub(super) trash: Option<Text>,
     pub(super) max_delete: Option<Spanned<Vec<Spanned<Limit>>>>,
     pub(super) scan_interval: Option<Text>,
@@ -139,6 +140,7 @@ fn read_share(section: &Section<'_>, findings: &mut Findings) -> Share {
         name: section.required("name", findings),
         path: section.required("path", findings),
         settle: section.text("settle", findings),
+        owner: section.text("owner", findings),
         trash: section.text("trash", findings),
         max_delete: section.limits("max_delete", findings),
         scan_interval: section.text("scan_interval", findings),

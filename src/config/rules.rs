@@ -13,7 +13,7 @@ use std::time::Duration;
 use recsync_proto::{NodeName, ShareName};
 use toml::Spanned;
 
-use super::checked::{Config, HostPort, Http, MaxDelete, Node, Peer, Share};
+use super::checked::{Config, HostPort, Http, MaxDelete, Node, OwnerPolicy, Peer, Share};
 use super::raw::{self, Limit, Raw, Text};
 use super::{Findings, template};
 
@@ -91,6 +91,11 @@ impl Check<'_> {
         let name = self.named("share.name", share.name, ShareName::new);
         let path = self.path("share.path", share.path, None);
         let settle = self.duration("share.settle", share.settle.as_ref(), template::SETTLE, SETTLE);
+        let owner = self.word(
+            "share.owner",
+            share.owner.as_ref(),
+            &[("name", OwnerPolicy::Name), ("ignore", OwnerPolicy::Ignore)],
+        );
         let trash = self.duration("share.trash", share.trash.as_ref(), template::TRASH, TRASH);
         let max_delete = self.max_delete(share.max_delete.as_ref());
         let scan_interval = self.duration(
@@ -103,6 +108,7 @@ impl Check<'_> {
             name: name?,
             path: path?,
             settle: settle?,
+            owner: owner?,
             trash: trash?,
             max_delete: max_delete?,
             scan_interval: scan_interval?,
@@ -165,6 +171,19 @@ impl Check<'_> {
             return None;
         }
         Some(self.dir.join(text.get_ref()).components().collect())
+    }
+
+    /// Takes one of a few words; the first is the default.
+    fn word<T: Copy>(&mut self, key: &str, text: Option<&Text>, words: &[(&str, T)]) -> Option<T> {
+        let Some(text) = text else { return words.first().map(|(_, value)| *value) };
+        let known = words.iter().find(|(word, _)| word == text.get_ref());
+        if known.is_none() {
+            let words: Vec<_> = words.iter().map(|(word, _)| format!("\"{word}\"")).collect();
+            let why =
+                format!("`{}` means nothing here; write {}", text.get_ref(), words.join(" or "));
+            self.findings.add(&text.span(), key, why);
+        }
+        known.map(|(_, value)| *value)
     }
 
     fn duration(

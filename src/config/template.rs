@@ -135,6 +135,8 @@ name = \"{name}\"
 path = {path}
 # How long a path must be quiet before it is shipped.
 # settle = \"{SETTLE}\"
+# Owner and group, by name: \"name\" where this process may set them, \"ignore\" to leave them alone.
+# owner = \"name\"
 # How long what peers delete and replace here is kept in .recsync/trash; \"0s\" for not at all.
 # trash = \"{TRASH}\"
 # More than this vanishing within 10 minutes waits for `recsync confirm`: a part, a count of files,

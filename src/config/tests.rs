@@ -150,6 +150,7 @@ fingerprint = \"md5:00\"
 name = \"recordings\"
 path = \"/storage/recordings\"
 settle = \"fast\"
+owner = \"uid\"
 colour = \"red\"
 "
     ), @r#"
@@ -158,7 +159,8 @@ colour = \"red\"
     7:11: peer.address: `192.168.1.109` has no port; write HOST:PORT, for example "192.168.1.108:8730" or "[fd00::8]:8730"
     8:15: peer.fingerprint: a fingerprint is `sha256:` and 64 lower-case hex digits, as `recsync identity` prints it on that node
     13:10: share.settle: `fast` is no duration; write a number and a unit, for example "200ms", "10s" or "1d"
-    14:1: share.colour: not known to this version; remove it
+    14:9: share.owner: `uid` means nothing here; write "name" or "ignore"
+    15:1: share.colour: not known to this version; remove it
     "#);
 }
 
@@ -209,7 +211,6 @@ scan_intervall = \"1d\"
     13:3: hook: not known to this version; remove it
     17:1: share.ignore: not known to this version; remove it
     18:1: share.deletes: not known to this version; remove it
-    19:1: share.owner: not known to this version; remove it
     20:1: share.min_free: not known to this version; remove it
     21:1: share.scan_intervall: not known to this version; did you mean `scan_interval`?
     ");
@@ -541,6 +542,8 @@ fn a_new_file_explains_every_key() {
     path = '/storage/rec "1"'
     # How long a path must be quiet before it is shipped.
     # settle = "20ms"
+    # Owner and group, by name: "name" where this process may set them, "ignore" to leave them alone.
+    # owner = "name"
     # How long what peers delete and replace here is kept in .recsync/trash; "0s" for not at all.
     # trash = "7d"
     # More than this vanishing within 10 minutes waits for `recsync confirm`: a part, a count of files,

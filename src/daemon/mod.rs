@@ -443,6 +443,7 @@ fn setup(config: &Config, share: &config::Share) -> Setup {
             settle: share.settle,
             max_delete: share.max_delete,
             peers: config.peers.iter().map(|peer| peer.name.clone()).collect(),
+            owner: share.owner,
         },
         scan_interval: share.scan_interval,
         trash: share.trash,

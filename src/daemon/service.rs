@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use recsync_proto::message::{DigestEntry, DigestKind};
-use recsync_proto::{NodeName, ShareName};
+use recsync_proto::{NodeName, Owner, ShareName};
 
 use super::accept::{self, AcceptError};
 use super::board::{BoardState, Stage};
@@ -285,6 +285,8 @@ impl Node {
             .as_ref()
             .map(|running| running.site.readers.with(|reader| reader.pending_files()).unwrap_or(0));
         let weak = state.running.as_ref().and_then(|running| running.site.tree.weak_probe());
+        let notes = state.unwatched_why.into_iter().chain(weak.map(str::to_owned));
+        let notes = notes.chain(self.common.events.owners_left(&host.name));
         ShareStatus {
             name: host.name.to_string(),
             path: share.map(|share| share.path.display().to_string()).unwrap_or_default(),
@@ -297,7 +299,7 @@ impl Node {
             quarantined_files: state.load.failing as u64,
             conflicts: metrics.conflicts.with(label).get(),
             skipped,
-            notes: state.unwatched_why.into_iter().chain(weak.map(str::to_owned)).collect(),
+            notes: notes.collect(),
         }
     }
 
@@ -512,16 +514,21 @@ fn difference(found: verify::Difference) -> Difference {
 }
 
 fn side(entry: DigestEntry) -> VerifySide {
+    let shown = |owner: Option<Owner>| owner.map(|owner| owner.to_string());
     match entry.kind {
-        DigestKind::File { mode, size, mtime_ns, hash } => {
-            VerifySide { size, mtime_ns, mode, hash: hash.map(|hash| hash.to_string()) }
+        DigestKind::File { mode, owner, size, mtime_ns, hash } => {
+            let (hash, owner) = (hash.map(|hash| hash.to_string()), shown(owner));
+            VerifySide { size, mtime_ns, mode, owner, hash }
         }
-        DigestKind::Dir { mode, bytes, .. } => {
-            VerifySide { size: bytes, mtime_ns: 0, mode, hash: None }
+        DigestKind::Dir { mode, owner, bytes, .. } => {
+            VerifySide { size: bytes, mtime_ns: 0, mode, owner: shown(owner), hash: None }
         }
-        DigestKind::Symlink { target, mtime_ns } => {
-            VerifySide { size: target.len() as u64, mtime_ns, mode: 0o777, hash: None }
+        DigestKind::Symlink { target, mtime_ns, owner } => {
+            let (size, owner) = (target.len() as u64, shown(owner));
+            VerifySide { size, mtime_ns, mode: 0o777, owner, hash: None }
         }
-        DigestKind::Unreadable => VerifySide { size: 0, mtime_ns: 0, mode: 0, hash: None },
+        DigestKind::Unreadable => {
+            VerifySide { size: 0, mtime_ns: 0, mode: 0, owner: None, hash: None }
+        }
     }
 }

@@ -661,7 +661,7 @@ impl Loop {
                 }
                 Effect::Announce(announce) => {
                     let (peer, lane) = (announce.peer.clone(), announce.lane);
-                    self.push(&peer, lane, Outgoing::Announce(Box::new(announce)));
+                    self.push(&peer, lane, Outgoing::Announce(announce));
                 }
                 Effect::Send { peer, lane, message } => {
                     self.push(&peer, lane, Outgoing::Say(message));

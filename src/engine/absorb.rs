@@ -5,7 +5,7 @@
 //! **Invariant:** absence counts only as [`Look::Absent`]; any doubt means nothing happened.
 //! **May not:** touch disk, network, clock, randomness or logs.
 
-use recsync_proto::Content;
+use recsync_proto::{Content, Owner};
 
 use super::effect::Look;
 use crate::index::Installed;
@@ -16,14 +16,16 @@ use crate::tree::Fingerprint;
 pub enum Local {
     /// Nothing that the index does not say already.
     Nothing,
-    /// The same object in the same state under another fingerprint (ctime, inode, owner).
+    /// The same object in the same state under another fingerprint (ctime, inode).
     Refresh,
-    /// Mode or mtime alone.
+    /// Mode, mtime or owner alone.
     Metadata {
         /// New permission bits.
         mode: Option<u32>,
         /// New modification time, nanoseconds since 1970.
         mtime_ns: Option<i64>,
+        /// New owner and group.
+        owner: Option<Owner>,
     },
     /// Another content, or the first.
     Written(Content),
@@ -37,9 +39,9 @@ pub fn absorb(installed: Option<&Installed>, look: &Look) -> Local {
         (None, Look::Absent) | (_, Look::Unchanged) => Local::Nothing,
         (Some(_), Look::Absent) => Local::Deleted,
         (None, Look::Found { content, .. }) => Local::Written(content.clone()),
-        (Some(installed), Look::Found { content, fingerprint }) => {
+        (Some(installed), Look::Found { content, fingerprint, owner }) => {
             if installed.content == *content {
-                same_content(installed, fingerprint)
+                same_content(installed, fingerprint, owner.as_ref())
             } else {
                 Local::Written(content.clone())
             }
@@ -57,7 +59,7 @@ pub fn absorb(installed: Option<&Installed>, look: &Look) -> Local {
     }
 }
 
-fn same_content(installed: &Installed, now: &Fingerprint) -> Local {
+fn same_content(installed: &Installed, now: &Fingerprint, owner: Option<&Owner>) -> Local {
     let before = &installed.fingerprint;
     let mode = (now.mode != before.mode).then_some(now.mode);
     let mtime = (now.mtime_ns != before.mtime_ns).then_some(now.mtime_ns);
@@ -67,11 +69,14 @@ fn same_content(installed: &Installed, now: &Fingerprint) -> Local {
         Content::Dir => (mode, None),
         Content::Symlink { .. } => (None, mtime),
     };
-    if mode.is_some() || mtime_ns.is_some() {
-        return Local::Metadata { mode, mtime_ns };
+    // Numbers that others stand for now are no change: the names are looked at only where the
+    // object itself was given away.
+    let owner = owner.filter(|_| !before.same_owner(now)).cloned();
+    if mode.is_some() || mtime_ns.is_some() || owner.is_some() {
+        return Local::Metadata { mode, mtime_ns, owner };
     }
     let unchanged = match installed.content {
-        Content::Dir => (before.fs, before.ino) == (now.fs, now.ino),
+        Content::Dir => (before.fs, before.ino) == (now.fs, now.ino) && before.same_owner(now),
         Content::File { .. } | Content::Symlink { .. } => before == now,
     };
     if unchanged { Local::Nothing } else { Local::Refresh }

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use recsync_proto::message::{FileRef, Lane, Moved, ShareMessage};
-use recsync_proto::{Content, Hash, NodeName, Record, Seq, SharePath};
+use recsync_proto::{Content, Hash, NodeName, Owner, Record, Seq, SharePath};
 
 use crate::index::Installed;
-use crate::tree::{Fingerprint, Place, RootError, TreeError};
+use crate::tree::{Fingerprint, OwnerLeft, Place, RootError, TreeError};
 
 /// The time, as an argument: the engine reads no clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,6 +115,8 @@ pub enum Look {
         content: Content,
         /// How it stats.
         fingerprint: Fingerprint,
+        /// Its owner and group by name, if the names can be had.
+        owner: Option<Owner>,
     },
     /// Open for writing: the close will tell.
     Busy,
@@ -158,6 +160,8 @@ pub enum Action {
         mtime_ns: i64,
         /// Permission bits to set.
         mode: u32,
+        /// Owner and group to set, if any.
+        owner: Option<Owner>,
         /// Where the bytes come from.
         source: Source,
     },
@@ -165,6 +169,8 @@ pub enum Action {
     Dir {
         /// Permission bits to set.
         mode: u32,
+        /// Owner and group to set, if any.
+        owner: Option<Owner>,
     },
     /// Makes a symbolic link.
     Symlink {
@@ -172,6 +178,8 @@ pub enum Action {
         target: Vec<u8>,
         /// Modification time to set.
         mtime_ns: i64,
+        /// Owner and group to set, if any.
+        owner: Option<Owner>,
     },
     /// Takes away what is there: a file or link to `displaced`, a directory only if empty.
     Remove,
@@ -185,6 +193,8 @@ pub enum Action {
         mtime_ns: i64,
         /// Permission bits to set; none leaves them (symbolic links).
         mode: Option<u32>,
+        /// Owner and group to set, if any.
+        owner: Option<Owner>,
     },
     /// Sets metadata alone.
     Metadata {
@@ -192,6 +202,8 @@ pub enum Action {
         mode: Option<u32>,
         /// Modification time, if it differs.
         mtime_ns: Option<i64>,
+        /// Owner and group, if they differ.
+        owner: Option<Owner>,
     },
 }
 
@@ -249,6 +261,8 @@ pub struct Done {
     pub made: Vec<(SharePath, Fingerprint)>,
     /// Where the displaced object is now, and how it stats there.
     pub displaced: Option<(Place, Fingerprint)>,
+    /// Why its owner could not be set, if so: all else was.
+    pub owner_left: Option<OwnerLeft>,
 }
 
 /// One thing to be done, once what the step wrote to the index is committed.
@@ -281,7 +295,7 @@ pub enum Effect {
         basis: Option<SharePath>,
     },
     /// Tell a peer of a record, with its bytes read from the tree if `inline` is set.
-    Announce(Announce),
+    Announce(Box<Announce>),
     /// Say something to a peer.
     Send {
         /// To whom.
@@ -373,6 +387,16 @@ pub enum Event {
         /// Why, for a person.
         why: String,
     },
+    /// An owner that a peer told could not be set here: the object keeps another, and stands for
+    /// that one.
+    OwnerLeft {
+        /// The path.
+        path: SharePath,
+        /// The owner wanted.
+        owner: Owner,
+        /// Why it could not be set.
+        why: OwnerLeft,
+    },
     /// The share stopped or goes on.
     Guard(GuardEvent),
     /// A peer's index is another than before, or was rolled back.
@@ -395,7 +419,7 @@ pub enum AppliedKind {
     Delete,
     /// A name changed.
     Rename,
-    /// Mode or mtime alone.
+    /// Mode, mtime or owner alone.
     Metadata,
 }
 

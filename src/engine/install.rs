@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use recsync_proto::message::{AckState, FileRef, INLINE_LEN_MAX, Lane};
-use recsync_proto::{Content, Hash, NodeName, Seq, SharePath};
+use recsync_proto::{Content, Hash, NodeName, Owner, Record, Seq, SharePath};
 
 use super::conflict::{self, Digits};
 use super::effect::{
@@ -14,7 +14,9 @@ use super::effect::{
 use super::guard::Verdict;
 use super::plan::{Circumstances, Step, plan};
 use super::version::{self, Winner};
-use super::{Cx, Engine, FETCHES_MAX, OPS_MAX, RETRIES_MAX, RETRY_MAX, RETRY_MIN, Retry};
+use super::{
+    Cx, Engine, FETCHES_MAX, OPS_MAX, OwnerPolicy, RETRIES_MAX, RETRY_MAX, RETRY_MIN, Retry,
+};
 use crate::index::{Entry, IndexError, Installed, Intent, Trashed, Why, Write};
 use crate::tree::{Place, TreeError, trash_place};
 
@@ -63,6 +65,7 @@ pub(super) struct Running {
     installs: Option<Content>,
     mtime_ns: Option<i64>,
     mode: Option<u32>,
+    owner: Option<Owner>,
     /// What was there before.
     before: Option<Installed>,
     /// The conflict copy that the displaced object becomes.
@@ -113,7 +116,7 @@ impl Engine {
         path: &SharePath,
         entry: &Entry,
     ) -> Result<bool, IndexError> {
-        let (_, step) = next_step(cx, path, entry)?;
+        let (_, step) = self.next_step(cx, path, entry)?;
         Ok(step != Step::Nothing)
     }
 
@@ -141,7 +144,7 @@ impl Engine {
             self.settle_owed(path, AckState::Durable);
             return Ok(());
         };
-        let (winner, step) = next_step(cx, path, &entry)?;
+        let (winner, step) = self.next_step(cx, path, &entry)?;
         let pending = step != Step::Nothing;
         if pending != entry.pending {
             entry.pending = pending;
@@ -189,13 +192,14 @@ impl Engine {
                 self.settle_owed(path, AckState::Held);
                 Ok(())
             }
-            (Step::Metadata { mode, mtime_ns }, _) => {
-                let action = Action::Metadata { mode, mtime_ns };
+            (Step::Metadata { mode, mtime_ns, owner }, _) => {
+                let action = Action::Metadata { mode, mtime_ns, owner: owner.clone() };
                 let content = entry.installed.as_ref().map(|installed| installed.content.clone());
                 let running = Running {
                     installs: content,
                     mtime_ns,
                     mode,
+                    owner,
                     ..self.running(path, &entry, AppliedKind::Metadata)
                 };
                 self.start(cx, &entry, action, None, running)
@@ -238,6 +242,7 @@ impl Engine {
             installs: None,
             mtime_ns: None,
             mode: None,
+            owner: None,
             before: entry.installed.clone(),
             copy: None,
             drops: None,
@@ -344,14 +349,16 @@ impl Engine {
             installs: Some(winner.content.clone()),
             mtime_ns: winner.mtime_ns,
             mode: winner.mode,
+            owner: winner.owner.clone(),
             copy: copy.clone(),
             drops,
             ..self.running(path, entry, kind)
         };
+        let owner = winner.owner;
         let action = match winner.content {
-            Content::Dir => Action::Dir { mode: winner.mode.unwrap_or(0o755) },
+            Content::Dir => Action::Dir { mode: winner.mode.unwrap_or(0o755), owner },
             Content::Symlink { target } => {
-                Action::Symlink { target, mtime_ns: winner.mtime_ns.unwrap_or(0) }
+                Action::Symlink { target, mtime_ns: winner.mtime_ns.unwrap_or(0), owner }
             }
             Content::File { size, hash } => {
                 let source = match self.source(cx, path, size, hash, bytes)? {
@@ -369,7 +376,8 @@ impl Engine {
                     running.saved = Some((Saved::Dedup, size));
                 }
                 let mode = winner.mode.unwrap_or(0o644);
-                Action::File { size, hash, mtime_ns: winner.mtime_ns.unwrap_or(0), mode, source }
+                let mtime_ns = winner.mtime_ns.unwrap_or(0);
+                Action::File { size, hash, mtime_ns, mode, owner, source }
             }
         };
         let displaced = entry.installed.as_ref().map(|_| match copy {
@@ -498,7 +506,7 @@ impl Engine {
         to: &SharePath,
     ) -> Result<bool, IndexError> {
         let (old, new) = (cx.entry(from)?, cx.entry(to)?);
-        let winner = version::winner(&new.record, cx.index.has_live_below(to)?);
+        let winner = self.winner(cx, to, &new.record)?;
         let (Some(winner), Some(there), None) = (winner, &old.installed, &new.installed) else {
             return Ok(false);
         };
@@ -530,12 +538,14 @@ impl Engine {
             from_expect: there.fingerprint,
             mtime_ns: winner.mtime_ns.unwrap_or(there.mtime_ns),
             mode: winner.mode.filter(|_| !is_link),
+            owner: winner.owner.clone(),
         };
         let running = Running {
             from: Some(from.clone()),
             installs: Some(winner.content.clone()),
             mtime_ns: winner.mtime_ns,
             mode: winner.mode,
+            owner: winner.owner.clone().or(there.owner.clone()),
             saved: Some((Saved::Rename, winner.content.size())),
             ..self.running(to, &new, AppliedKind::Rename)
         };
@@ -651,7 +661,18 @@ impl Engine {
         done: Done,
     ) -> Result<(), IndexError> {
         let Running {
-            path, from, installs, mtime_ns, mode, before, copy, drops, kind, saved, ..
+            path,
+            from,
+            installs,
+            mtime_ns,
+            mode,
+            owner,
+            before,
+            copy,
+            drops,
+            kind,
+            saved,
+            ..
         } = running;
         self.forgive(&path);
         for (dir, fingerprint) in done.made {
@@ -660,8 +681,9 @@ impl Engine {
             // one was made with is nobody's wish.
             if entry.installed.as_ref().is_none_or(|was| was.content.is_dir()) {
                 let mode = fingerprint.mode;
+                let content = Content::Dir;
                 entry.installed =
-                    Some(Installed { content: Content::Dir, fingerprint, mtime_ns: 0, mode });
+                    Some(Installed { content, fingerprint, mtime_ns: 0, mode, owner: None });
                 cx.put(&dir, entry)?;
                 self.reconsider(cx, &dir)?;
             }
@@ -681,10 +703,14 @@ impl Engine {
                     .or(before.as_ref().map(|before| before.mtime_ns))
                     .unwrap_or(fingerprint.mtime_ns),
                 mode: mode.unwrap_or(fingerprint.mode),
+                owner: owner.clone().or(before.as_ref().and_then(|before| before.owner.clone())),
             }),
             _ => None,
         };
         cx.put(&path, entry)?;
+        if let (Some(owner), Some(why)) = (owner, done.owner_left) {
+            cx.event(Event::OwnerLeft { path: path.clone(), owner, why });
+        }
         match (before, done.displaced) {
             (Some(before), Some((Place::Share(_), fingerprint))) => {
                 if let Some(copy) = copy {
@@ -755,6 +781,9 @@ impl Engine {
         version::write(&mut there.record, seen, value);
         if !matches!(content, Content::Symlink { .. }) {
             version::set(&mut there.record.mode, kept.mode, &stamp);
+        }
+        if let Some(owner) = &kept.owner {
+            version::set(&mut there.record.owner, owner.clone(), &stamp);
         }
         (there.seq, there.via, there.changed_ns) = (seq, None, cx.now.wall_ns);
         there.installed = Some(kept);
@@ -885,23 +914,40 @@ impl Engine {
     }
 }
 
-/// Returns what the path is to hold, and the next step towards it.
-fn next_step(
-    cx: &Cx<'_>,
-    path: &SharePath,
-    entry: &Entry,
-) -> Result<(Option<Winner>, Step), IndexError> {
-    let winner = version::winner(&entry.record, cx.index.has_live_below(path)?);
-    let installed = entry.installed.as_ref();
-    let is_dir = installed.is_some_and(|installed| installed.content.is_dir());
-    let stays = winner.as_ref().is_some_and(|winner| winner.content.is_dir());
-    let circumstances = Circumstances {
-        installed_is_version: installed
-            .is_some_and(|installed| version::holds(&entry.record, &installed.content)),
-        installed_below: is_dir && !stays && cx.index.has_installed_below(path)?,
-    };
-    let step = plan(winner.as_ref(), installed, circumstances);
-    Ok((winner, step))
+impl Engine {
+    /// Returns what the path is to hold here.
+    fn winner(
+        &self,
+        cx: &Cx<'_>,
+        path: &SharePath,
+        record: &Record,
+    ) -> Result<Option<Winner>, IndexError> {
+        let winner = version::winner(record, cx.index.has_live_below(path)?);
+        Ok(winner.map(|winner| match self.settings.owner {
+            OwnerPolicy::Name => winner,
+            OwnerPolicy::Ignore => Winner { owner: None, ..winner },
+        }))
+    }
+
+    /// Returns what the path is to hold, and the next step towards it.
+    fn next_step(
+        &self,
+        cx: &Cx<'_>,
+        path: &SharePath,
+        entry: &Entry,
+    ) -> Result<(Option<Winner>, Step), IndexError> {
+        let winner = self.winner(cx, path, &entry.record)?;
+        let installed = entry.installed.as_ref();
+        let is_dir = installed.is_some_and(|installed| installed.content.is_dir());
+        let stays = winner.as_ref().is_some_and(|winner| winner.content.is_dir());
+        let circumstances = Circumstances {
+            installed_is_version: installed
+                .is_some_and(|installed| version::holds(&entry.record, &installed.content)),
+            installed_below: is_dir && !stays && cx.index.has_installed_below(path)?,
+        };
+        let step = plan(winner.as_ref(), installed, circumstances);
+        Ok((winner, step))
+    }
 }
 
 fn day(cx: &Cx<'_>) -> String {

@@ -4,13 +4,13 @@ use std::ops::Bound;
 use std::time::Duration;
 
 use recsync_proto::message::AckState;
-use recsync_proto::{Content, Register, SharePath, Stamp, Value};
+use recsync_proto::{Content, Owner, Record, Register, SharePath, Stamp, Value};
 
 use super::absorb::{Local, absorb};
 use super::effect::{Effect, Event, GuardEvent, Hint, Look, Noticed, Now};
 use super::guard::Verdict;
 use super::settle::Dirt;
-use super::{Cx, Engine, LOOKS_MAX, MOVE_WAIT, RECENT_MAX, version};
+use super::{Cx, Engine, LOOKS_MAX, MOVE_WAIT, OwnerPolicy, RECENT_MAX, version};
 use crate::index::{Entry, IndexError, Installed};
 use crate::tree::Fingerprint;
 
@@ -32,8 +32,7 @@ const MADE_LOOKS_MAX: u32 = 5;
 #[derive(Debug)]
 pub(super) struct Rename {
     to: SharePath,
-    content: Content,
-    fingerprint: Fingerprint,
+    object: Installed,
     dirt: Dirt,
 }
 
@@ -69,8 +68,11 @@ impl Engine {
         &mut self,
         cx: &mut Cx<'_>,
         path: &SharePath,
-        look: Look,
+        mut look: Look,
     ) -> Result<(), IndexError> {
+        if let (OwnerPolicy::Ignore, Look::Found { owner, .. }) = (self.settings.owner, &mut look) {
+            *owner = None;
+        }
         let Some(dirt) = self.looking.remove(path) else { return Ok(()) };
         let now = cx.now.mono;
         let rename = self.renames.remove(path);
@@ -146,9 +148,9 @@ impl Engine {
 
     /// The supposed old name is still there, or in doubt: the new name is a file of its own.
     fn rename_off(&mut self, cx: &mut Cx<'_>, rename: Option<Rename>) -> Result<(), IndexError> {
-        let Some(Rename { to, content, fingerprint, dirt }) = rename else { return Ok(()) };
+        let Some(Rename { to, object, dirt }) = rename else { return Ok(()) };
         self.locked.remove(&to);
-        self.written(cx, &to, content, &fingerprint, dirt)?;
+        self.written(cx, &to, object, dirt)?;
         self.reconsider(cx, &to)
     }
 
@@ -159,9 +161,14 @@ impl Engine {
         from: &SharePath,
         rename: Rename,
     ) -> Result<(), IndexError> {
-        let Rename { to, content, fingerprint, dirt } = rename;
+        let Rename { to, mut object, dirt } = rename;
         self.locked.remove(&to);
-        let seq = self.written(cx, &to, content, &fingerprint, dirt)?;
+        if let Some(was) = cx.entry(from)?.installed
+            && was.fingerprint.same_owner(&object.fingerprint)
+        {
+            object.owner = was.owner;
+        }
+        let seq = self.written(cx, &to, object, dirt)?;
         self.deleted(cx, from, dirt)?;
         self.moves.insert(seq, from.clone());
         self.reconsider(cx, &to)?;
@@ -184,10 +191,11 @@ impl Engine {
                     cx.put(path, entry)?;
                 }
             }
-            (Local::Metadata { mode, mtime_ns }, Look::Found { fingerprint, .. }) => {
-                self.metadata(cx, path, entry, fingerprint, (mode, mtime_ns), dirt)?;
+            (Local::Metadata { mode, mtime_ns, owner }, Look::Found { fingerprint, .. }) => {
+                let change = Change { mode, mtime_ns, owner };
+                self.metadata(cx, path, entry, fingerprint, change, dirt)?;
             }
-            (Local::Written(content), Look::Found { fingerprint, .. }) => {
+            (Local::Written(content), Look::Found { fingerprint, owner, .. }) => {
                 if self.parent_first(cx, path, dirt)? {
                     return Ok(());
                 }
@@ -205,12 +213,14 @@ impl Engine {
                 let wanted = version::winner(&entry.record, cx.index.has_live_below(path)?);
                 if !unclaimed && wanted.is_some_and(|wanted| wanted.content == content) {
                     // It is what the cluster wants here anyway: after a crash, or made twice.
-                    entry.installed = Some(installed(content, fingerprint));
+                    entry.installed = Some(installed(content, fingerprint, owner.as_ref()));
                     cx.put(path, entry)?;
-                } else if self.await_rename(cx, path, &content, fingerprint, dirt)? {
-                    return Ok(());
                 } else {
-                    self.written(cx, path, content, fingerprint, dirt)?;
+                    let object = installed(content, fingerprint, owner.as_ref());
+                    if self.await_rename(cx, path, &object, dirt)? {
+                        return Ok(());
+                    }
+                    self.written(cx, path, object, dirt)?;
                 }
             }
             (Local::Deleted, _) => {
@@ -316,10 +326,10 @@ impl Engine {
         &mut self,
         cx: &mut Cx<'_>,
         to: &SharePath,
-        content: &Content,
-        fingerprint: &Fingerprint,
+        object: &Installed,
         dirt: Dirt,
     ) -> Result<bool, IndexError> {
+        let Installed { content, fingerprint, .. } = object;
         if content.is_dir() {
             return Ok(false);
         }
@@ -335,22 +345,21 @@ impl Engine {
                 self.settle.mark(from.clone(), Hint::MovedAway, noticed, cx.now.mono);
             }
             self.locked.insert(to.clone());
-            let (content, fingerprint) = (content.clone(), *fingerprint);
-            self.renames.insert(from, Rename { to: to.clone(), content, fingerprint, dirt });
+            self.renames.insert(from, Rename { to: to.clone(), object: object.clone(), dirt });
             return Ok(true);
         }
         Ok(false)
     }
 
-    /// Notes a write of `content` at `path`.
+    /// Notes that `object` was written at `path`.
     fn written(
         &mut self,
         cx: &mut Cx<'_>,
         path: &SharePath,
-        content: Content,
-        fingerprint: &Fingerprint,
+        mut object: Installed,
         dirt: Dirt,
     ) -> Result<recsync_proto::Seq, IndexError> {
+        let fingerprint = object.fingerprint;
         let mut entry = cx.entry(path)?;
         let seq = self.take_seq();
         let stamp = if self.adopting && dirt.noticed == Noticed::Scan {
@@ -360,15 +369,32 @@ impl Engine {
         };
         let seen = entry.installed.as_ref().map(|installed| &installed.content);
         let mtime_ns = Register { value: fingerprint.mtime_ns, stamp: stamp.clone() };
-        let value =
-            Value { dot: self.dot(seq), stamp: stamp.clone(), content: content.clone(), mtime_ns };
+        let value = Value {
+            dot: self.dot(seq),
+            stamp: stamp.clone(),
+            content: object.content.clone(),
+            mtime_ns,
+        };
         let was_dead = entry.record.is_tombstone();
         version::write(&mut entry.record, seen, value);
         let known_mode = entry.record.mode.as_ref().map(|mode| mode.value);
-        if !matches!(content, Content::Symlink { .. }) && known_mode != Some(fingerprint.mode) {
+        let is_link = matches!(object.content, Content::Symlink { .. });
+        if !is_link && known_mode != Some(fingerprint.mode) {
             version::set(&mut entry.record.mode, fingerprint.mode, &stamp);
         }
-        entry.installed = Some(installed(content, fingerprint));
+        match entry.installed.take() {
+            // Nobody gave it away: where the owner wanted could not be set, it goes on standing
+            // for that one.
+            Some(before)
+                if before.owner.is_some() && before.fingerprint.same_owner(&fingerprint) =>
+            {
+                object.owner = before.owner;
+            }
+            _ => {
+                set_owner(&mut entry.record, object.owner.as_ref(), &stamp);
+            }
+        }
+        entry.installed = Some(object);
         self.log(cx, path, entry, seq, dirt, Some(fingerprint.ctime_ns))?;
         if was_dead {
             self.reconsider_above(cx, path)?;
@@ -392,16 +418,17 @@ impl Engine {
         path: &SharePath,
         mut entry: Entry,
         fingerprint: &Fingerprint,
-        (mode, mtime_ns): (Option<u32>, Option<i64>),
+        Change { mode, mtime_ns, owner }: Change,
         dirt: Dirt,
     ) -> Result<(), IndexError> {
         let Some(installed) = &mut entry.installed else { return Ok(()) };
         installed.fingerprint = *fingerprint;
         installed.mode = mode.unwrap_or(installed.mode);
         installed.mtime_ns = mtime_ns.unwrap_or(installed.mtime_ns);
+        installed.owner = owner.clone().or(installed.owner.take());
         let content = installed.content.clone();
         let stamp = self.stamp(cx.now);
-        let mut news = false;
+        let mut news = set_owner(&mut entry.record, owner.as_ref(), &stamp);
         if let Some(mode) = mode.filter(|&mode| {
             entry.record.mode.as_ref().is_none_or(|register| register.value != mode)
         }) {
@@ -508,7 +535,7 @@ impl Engine {
                 let Some(here) = logged.entry.installed.clone() else { continue };
                 if logged.entry.record.is_tombstone() && !self.locked.contains(&logged.path) {
                     let dirt = Dirt { hint: Hint::Written, noticed: Noticed::Scan, busy: 0 };
-                    self.written(cx, &logged.path, here.content, &here.fingerprint, dirt)?;
+                    self.written(cx, &logged.path, here, dirt)?;
                     self.reconsider(cx, &logged.path)?;
                 }
             }
@@ -516,12 +543,28 @@ impl Engine {
     }
 }
 
-fn installed(content: Content, fingerprint: &Fingerprint) -> Installed {
+/// Writes an owner that is another than the record's. True if it is.
+fn set_owner(record: &mut Record, owner: Option<&Owner>, stamp: &Stamp) -> bool {
+    let known = record.owner.as_ref().map(|register| &register.value);
+    let Some(owner) = owner.filter(|owner| Some(*owner) != known).cloned() else { return false };
+    version::set(&mut record.owner, owner, stamp);
+    true
+}
+
+/// What changed of an object but its content.
+struct Change {
+    mode: Option<u32>,
+    mtime_ns: Option<i64>,
+    owner: Option<Owner>,
+}
+
+fn installed(content: Content, fingerprint: &Fingerprint, owner: Option<&Owner>) -> Installed {
     Installed {
         content,
         fingerprint: *fingerprint,
         mtime_ns: fingerprint.mtime_ns,
         mode: fingerprint.mode,
+        owner: owner.cloned(),
     }
 }
 

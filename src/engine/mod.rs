@@ -66,6 +66,16 @@ const RETRY_MAX: Duration = Duration::from_secs(3_600);
 /// How often tombstones that everyone has acknowledged are dropped.
 const TIDY_EVERY: Duration = Duration::from_secs(10);
 
+/// Whether owner and group are a part of what is synced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum OwnerPolicy {
+    /// By name, as far as the process may set them.
+    #[default]
+    Name,
+    /// Not at all: what peers tell of them is passed on.
+    Ignore,
+}
+
 /// What the engine must know beforehand.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -77,6 +87,8 @@ pub struct Settings {
     pub max_delete: MaxDelete,
     /// All configured peers: tombstones wait for each.
     pub peers: Vec<NodeName>,
+    /// Whether owners are synced.
+    pub owner: OwnerPolicy,
 }
 
 /// The state machine of one share.
@@ -341,7 +353,9 @@ impl Engine {
         let ceiling = u64::try_from(now.wall_ns / 1_000_000 + 300_000).unwrap_or(0) << 16;
         let values = record.values.iter().map(|value| value.stamp.hlc);
         let mode = record.mode.iter().map(|mode| mode.stamp.hlc);
-        if let Some(greatest) = values.chain(mode).filter(|&hlc| hlc <= ceiling).max() {
+        let owner = record.owner.iter().map(|owner| owner.stamp.hlc);
+        if let Some(greatest) = values.chain(mode).chain(owner).filter(|&hlc| hlc <= ceiling).max()
+        {
             self.hlc = self.hlc.max(greatest);
         }
     }

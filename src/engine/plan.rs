@@ -6,7 +6,7 @@
 //! keeping it; a directory goes only when nothing is installed below it.
 //! **May not:** touch disk, network, clock, randomness or logs.
 
-use recsync_proto::Content;
+use recsync_proto::{Content, Owner};
 
 use super::version::Winner;
 use crate::index::Installed;
@@ -16,12 +16,14 @@ use crate::index::Installed;
 pub enum Step {
     /// The winner is installed.
     Nothing,
-    /// Set mode or mtime.
+    /// Set mode, mtime or owner.
     Metadata {
         /// Permission bits, if they differ.
         mode: Option<u32>,
         /// Modification time, if it differs.
         mtime_ns: Option<i64>,
+        /// Owner and group, if they differ.
+        owner: Option<Owner>,
     },
     /// Put the winner under a free name.
     Install,
@@ -77,9 +79,10 @@ fn metadata(winner: &Winner, installed: &Installed) -> Step {
         Content::Dir => (mode, None),
         Content::Symlink { .. } => (None, mtime_ns),
     };
-    if mode.is_none() && mtime_ns.is_none() {
+    let owner = winner.owner.clone().filter(|owner| Some(owner) != installed.owner.as_ref());
+    if mode.is_none() && mtime_ns.is_none() && owner.is_none() {
         Step::Nothing
     } else {
-        Step::Metadata { mode, mtime_ns }
+        Step::Metadata { mode, mtime_ns, owner }
     }
 }

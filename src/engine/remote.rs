@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use recsync_proto::message::{
     Ack, AckState, Announcement, INLINE_LEN_MAX, Lane, Moved, Open, ShareMessage,
 };
-use recsync_proto::{Content, Epoch, NodeName, Record, Seq, SharePath};
+use recsync_proto::{Content, Dot, Epoch, NodeName, Record, Seq, SharePath};
 
 use super::effect::{Announce, Effect, Event, Source};
 use super::install::Owed;
@@ -538,7 +538,7 @@ impl Lanes<'_> {
         let inline = self.inline(cx, &path, &entry, lane, moved_from.is_some())?;
         let bytes = inline.as_ref().map_or(0, |installed| installed.content.size());
         self.link.take_off(entry.seq, Flight { path: path.clone(), lane, bytes });
-        cx.effects.push(Effect::Announce(Announce {
+        let announce = Announce {
             peer: self.name.clone(),
             lane,
             seq: entry.seq,
@@ -546,7 +546,8 @@ impl Lanes<'_> {
             record: entry.record,
             inline,
             moved_from,
-        }));
+        };
+        cx.effects.push(Effect::Announce(Box::new(announce)));
         Ok(())
     }
 
@@ -586,10 +587,11 @@ impl Lanes<'_> {
         let is_new = || lane == Lane::Live && self.engine.recent.contains_key(&entry.seq);
         let allowed = !moved && (self.link.bulk.inline || is_new());
         let small = matches!(installed.content, Content::File { size, .. } if size <= INLINE_LEN_MAX && size > 0);
-        // A version of somebody else's with the same bytes: they are elsewhere already.
-        let epoch = self.engine.epoch;
+        // A version of somebody else's with the same bytes, or one that this peer has: they are
+        // there already, and what is new is a mode, a time or an owner.
+        let known = |dot: Dot| dot.epoch != self.engine.epoch || dot.seq <= self.acked;
         let mut twins = entry.record.values.iter().filter(|v| v.content == installed.content);
-        if !allowed || !small || twins.any(|value| value.dot.epoch != epoch) {
+        if !allowed || !small || twins.any(|value| known(value.dot)) {
             return Ok(None);
         }
         let winner = version::winner(&entry.record, cx.index.has_live_below(path)?);

@@ -7,6 +7,7 @@ mod scenarios;
 
 mod conflict;
 mod guard;
+mod owner;
 mod settle;
 mod tables;
 mod trouble;

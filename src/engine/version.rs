@@ -9,7 +9,7 @@
 //! the content that its author could see.
 //! **May not:** touch disk, network, clock, randomness or logs.
 
-use recsync_proto::{Content, Dot, Record, Register, Stamp, Value};
+use recsync_proto::{Content, Dot, Owner, Record, Register, Stamp, Value};
 
 /// Returns the join of two records: every value that neither side knows to be superseded.
 pub fn merge(one: &Record, other: &Record) -> Record {
@@ -31,15 +31,22 @@ pub fn merge(one: &Record, other: &Record) -> Record {
         }
     }
     merged.values.sort_by_key(|value| value.dot);
-    merged.mode = match (one.mode.clone(), &other.mode) {
-        (Some(mut mode), Some(twin)) => {
-            mode.join(twin);
-            Some(mode)
-        }
-        (Some(mode), None) => Some(mode),
-        (None, mode) => mode.clone(),
-    };
+    merged.mode = join(&one.mode, &other.mode);
+    merged.owner = join(&one.owner, &other.owner);
     merged
+}
+
+fn join<T: Clone + Ord>(
+    one: &Option<Register<T>>,
+    other: &Option<Register<T>>,
+) -> Option<Register<T>> {
+    match (one.clone(), other) {
+        (Some(mut register), Some(twin)) => {
+            register.join(twin);
+            Some(register)
+        }
+        (register, twin) => register.or_else(|| twin.clone()),
+    }
 }
 
 /// Notes a local write: `value` takes the place of the content its author saw (`seen`).
@@ -71,6 +78,8 @@ pub struct Winner {
     pub mtime_ns: Option<i64>,
     /// Its permission bits, if anyone told them.
     pub mode: Option<u32>,
+    /// Owner and group, if anyone told them.
+    pub owner: Option<Owner>,
 }
 
 /// Returns what the name is to hold: a directory if one is wanted or implied by something live
@@ -86,14 +95,16 @@ pub fn winner(record: &Record, live_below: bool) -> Option<Winner> {
         .iter()
         .max_by(|a, b| (rank(a), &a.stamp, a.dot).cmp(&(rank(b), &b.stamp, b.dot)));
     let mode = record.mode.as_ref().map(|mode| mode.value);
+    let owner = record.owner.as_ref().map(|owner| owner.value.clone());
     match best {
         Some(value) if value.content.is_dir() || !live_below => Some(Winner {
             content: value.content.clone(),
             mtime_ns: Some(latest_mtime(record, &value.content)),
             mode: if value.content.is_dir() { mode.map(of_dir) } else { mode },
+            owner,
         }),
         _ if live_below => {
-            Some(Winner { content: Content::Dir, mtime_ns: None, mode: mode.map(of_dir) })
+            Some(Winner { content: Content::Dir, mtime_ns: None, mode: mode.map(of_dir), owner })
         }
         _ => None,
     }

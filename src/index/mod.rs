@@ -22,7 +22,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 
-use recsync_proto::{Content, Epoch, Hash, NodeName, Record, Seq, SharePath};
+use recsync_proto::{Content, Epoch, Hash, NodeName, Owner, Record, Seq, SharePath};
 use thiserror::Error;
 
 use crate::tree::Fingerprint;
@@ -90,6 +90,9 @@ pub struct Installed {
     pub mtime_ns: i64,
     /// The permission bits that it stands for.
     pub mode: u32,
+    /// The owner and group that it stands for: the record's, even where they may not be set here;
+    /// none if they are not known.
+    pub owner: Option<Owner>,
 }
 
 /// Everything that this node knows of one path.

@@ -5,7 +5,7 @@
 #![forbid(unsafe_code)]
 
 use recsync_proto::codec::{decode_record, encode_record};
-use recsync_proto::{Content, Hash, NodeName, Seq, SharePath};
+use recsync_proto::{Content, Hash, NodeName, Owner, Seq, SharePath};
 use rusqlite::types::{ToSqlOutput, Value, ValueRef};
 use rusqlite::{Result, Row};
 
@@ -17,8 +17,8 @@ use crate::tree::{Fingerprint, Kind, Place};
 pub(super) const PUT_ENTRY: &str = "
     INSERT INTO entries (dir, name, record, seq, via, changed_ns, pending, live, winner_bytes,
         content, content_size, hash, target,
-        kind, fs, ino, size, mtime_ns, ctime_ns, mode, uid, gid, nlink, want_mtime_ns, want_mode)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+        kind, fs, ino, size, mtime_ns, ctime_ns, mode, uid, gid, nlink, want_mtime_ns, want_mode, want_owner)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT (dir, name) DO UPDATE SET
         record = excluded.record, seq = excluded.seq, via = excluded.via,
         changed_ns = excluded.changed_ns, pending = excluded.pending, live = excluded.live,
@@ -28,7 +28,8 @@ pub(super) const PUT_ENTRY: &str = "
         kind = excluded.kind, fs = excluded.fs, ino = excluded.ino, size = excluded.size,
         mtime_ns = excluded.mtime_ns, ctime_ns = excluded.ctime_ns, mode = excluded.mode,
         uid = excluded.uid, gid = excluded.gid, nlink = excluded.nlink,
-        want_mtime_ns = excluded.want_mtime_ns, want_mode = excluded.want_mode";
+        want_mtime_ns = excluded.want_mtime_ns, want_mode = excluded.want_mode,
+        want_owner = excluded.want_owner";
 
 /// The statement that stores an intent: [`intent_params`] are its parameters.
 pub(super) const PUT_INTENT: &str = "
@@ -44,7 +45,7 @@ macro_rules! select_entries {
             "SELECT dir, name, record, seq, (SELECT name FROM peers WHERE peers.id = via), ",
             "changed_ns, pending, content, content_size, hash, target, ",
             "kind, fs, ino, size, mtime_ns, ctime_ns, mode, uid, gid, nlink, ",
-            "want_mtime_ns, want_mode FROM entries ",
+            "want_mtime_ns, want_mode, want_owner FROM entries ",
             $rest
         )
     };
@@ -83,7 +84,7 @@ pub(super) fn entry_params<'a>(
 ) -> Vec<ToSqlOutput<'a>> {
     let (dir, name) = path.split();
     let record = &entry.record;
-    let mut params = Vec::with_capacity(25);
+    let mut params = Vec::with_capacity(26);
     params.extend([blob(dir), blob(name)]);
     params.push(ToSqlOutput::Owned(Value::Blob(encode_record(record))));
     params.push(if entry.seq > Seq::ZERO { bits(entry.seq.0) } else { null() });
@@ -95,8 +96,10 @@ pub(super) fn entry_params<'a>(
             params.extend(content_params(&installed.content));
             params.extend(fingerprint_params(&installed.fingerprint));
             params.extend([int(installed.mtime_ns), int(installed.mode.into())]);
+            let owner = installed.owner.as_ref().map(ToString::to_string);
+            params.push(ToSqlOutput::Owned(owner.map_or(Value::Null, Value::Text)));
         }
-        None => params.extend(std::iter::repeat_with(null).take(16)),
+        None => params.extend(std::iter::repeat_with(null).take(17)),
     }
     params
 }
@@ -170,6 +173,7 @@ pub(super) fn logged(row: &Row<'_>) -> Result<Logged> {
             fingerprint: fingerprint(row, 11)?,
             mtime_ns: row.get(21)?,
             mode: row.get(22)?,
+            owner: owner(row, 23)?,
         }),
         None => None,
     };
@@ -201,6 +205,12 @@ pub(super) fn intent(row: &Row<'_>) -> Result<Intent> {
         displaced,
         staged: content(row, 15)?,
     })
+}
+
+/// Reads `USER:GROUP`, or nothing.
+fn owner(row: &Row<'_>, at: usize) -> Result<Option<Owner>> {
+    let text: Option<String> = row.get(at)?;
+    text.map(|text| text.parse().map_err(|error| bad_column(at, error))).transpose()
 }
 
 /// Reads the path in the columns `dir` and `name`.

@@ -43,6 +43,7 @@ pub(super) fn says_nothing(entry: &Entry) -> bool {
         && entry.record.context.is_empty()
         && entry.record.values.is_empty()
         && entry.record.mode.is_none()
+        && entry.record.owner.is_none()
 }
 
 /// True if the path is gone everywhere as far as known: there is nothing to install or remove.

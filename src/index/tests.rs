@@ -4,7 +4,8 @@
 use proptest::prelude::*;
 use proptest::sample::{Index as Pick, select};
 use recsync_proto::{
-    Content, Context, Dot, Epoch, Hash, NodeName, Record, Register, Seq, SharePath, Stamp, Value,
+    Content, Context, Dot, Epoch, Hash, NodeName, Owner, Record, Register, Seq, SharePath, Stamp,
+    Value,
 };
 use tempfile::TempDir;
 
@@ -69,8 +70,13 @@ fn fingerprint(ino: u64) -> Fingerprint {
     }
 }
 
+fn owner(text: &str) -> Owner {
+    text.parse().unwrap()
+}
+
 fn installed(content: Content, ino: u64) -> Installed {
-    Installed { content, fingerprint: fingerprint(ino), mtime_ns: 7, mode: 0o640 }
+    let owner = Some(owner("freeswitch:daemon"));
+    Installed { content, fingerprint: fingerprint(ino), mtime_ns: 7, mode: 0o640, owner }
 }
 
 /// A local recording: noted in the log and installed.
@@ -282,6 +288,16 @@ fn an_entry_reads_back(index: &mut impl Index) {
                 mode: Some(Register {
                     value: 0o600,
                     stamp: Stamp { hlc: u64::MAX, node: node("b") },
+                }),
+                ..Record::default()
+            },
+            ..Entry::default()
+        },
+        Entry {
+            record: Record {
+                owner: Some(Register {
+                    value: owner("freeswitch:daemon"),
+                    stamp: Stamp { hlc: 1, node: node("b") },
                 }),
                 ..Record::default()
             },
@@ -740,8 +756,15 @@ fn arb_fingerprint() -> impl Strategy<Value = Fingerprint> {
 }
 
 fn arb_installed() -> impl Strategy<Value = Installed> {
-    (arb_content(), arb_fingerprint(), any::<i64>(), any::<u32>()).prop_map(
-        |(content, fingerprint, mtime_ns, mode)| Installed { content, fingerprint, mtime_ns, mode },
+    let owners = select(vec![None, Some(owner("a:b")), Some(owner("1:2"))]);
+    (arb_content(), arb_fingerprint(), any::<i64>(), any::<u32>(), owners).prop_map(
+        |(content, fingerprint, mtime_ns, mode, owner)| Installed {
+            content,
+            fingerprint,
+            mtime_ns,
+            mode,
+            owner,
+        },
     )
 }
 

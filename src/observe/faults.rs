@@ -4,7 +4,11 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::tree::{DirEntry, Fingerprint, Place, RootError, Space, Tree, TreeError, Writer};
+use recsync_proto::Owner;
+
+use crate::tree::{
+    DirEntry, Fingerprint, OwnerLeft, Place, RootError, Space, Tree, TreeError, Writer,
+};
 
 /// What happens at the chosen call.
 pub(crate) enum Fault<'a> {
@@ -125,6 +129,15 @@ impl<T: Tree> Tree for Faulty<'_, T> {
     }
     fn set_mode(&self, file: &T::File, mode: u32) -> Result<(), TreeError> {
         self.step()?.set_mode(file, mode)
+    }
+    fn owner(&self, stat: &Fingerprint) -> Option<Owner> {
+        self.tree.owner(stat)
+    }
+    fn set_owner(&self, file: &T::File, owner: &Owner) -> Result<Option<OwnerLeft>, TreeError> {
+        self.step()?.set_owner(file, owner)
+    }
+    fn set_owner_of(&self, place: &Place, owner: &Owner) -> Result<Option<OwnerLeft>, TreeError> {
+        self.step()?.set_owner_of(place, owner)
     }
     fn set_mtime(&self, file: &T::File, mtime_ns: i64) -> Result<(), TreeError> {
         self.step()?.set_mtime(file, mtime_ns)

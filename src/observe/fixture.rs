@@ -128,7 +128,8 @@ impl Share {
             meta => Content::File { size: meta.len(), hash: hash_of(&self.read(path)) },
         };
         let (mtime_ns, mode) = (fingerprint.mtime_ns, fingerprint.mode);
-        Installed { content, fingerprint, mtime_ns, mode }
+        let owner = self.tree.owner(&fingerprint);
+        Installed { content, fingerprint, mtime_ns, mode, owner }
     }
 
     /// Everything in the share.

@@ -54,7 +54,7 @@ pub fn look<T: Tree>(
     }
     let looked = match found.kind {
         Kind::Special => Ok(Look::Special),
-        Kind::Dir => Ok(Look::Found { content: Content::Dir, fingerprint: found }),
+        Kind::Dir => Ok(found_as(tree, Content::Dir, found)),
         Kind::Symlink => look_at_link(tree, &place, &found),
         Kind::File => {
             let unread = installed.filter(|_| hint == Hint::Attributes);
@@ -99,7 +99,7 @@ fn look_at_link<T: Tree>(tree: &T, place: &Place, before: &Fingerprint) -> Resul
             TARGET_LEN_END - 1
         )));
     }
-    Ok(Look::Found { content: Content::Symlink { target }, fingerprint: after })
+    Ok(found_as(tree, Content::Symlink { target }, after))
 }
 
 /// `unread` is what the file holds if its bytes did not change and need not be read.
@@ -125,7 +125,7 @@ fn look_at_file<T: Tree>(
     // A change of mode or owner: the same bytes as far as a stat can tell, so neither their age
     // nor their hash is in question.
     if let Some(installed) = unread.filter(|known| known.fingerprint.same_bytes(&before)) {
-        return Ok(Look::Found { content: installed.content.clone(), fingerprint: before });
+        return Ok(found_as(tree, installed.content.clone(), before));
     }
     // Read after the stat: a clock that was read before it could miss a write in between.
     let wall_ns = wall_ns();
@@ -160,7 +160,11 @@ fn look_at_file<T: Tree>(
         return Ok(Look::Unstable);
     }
     let content = Content::File { size: before.size, hash };
-    Ok(Look::Found { content, fingerprint: before })
+    Ok(found_as(tree, content, before))
+}
+
+fn found_as<T: Tree>(tree: &T, content: Content, fingerprint: Fingerprint) -> Look {
+    Look::Found { content, fingerprint, owner: tree.owner(&fingerprint) }
 }
 
 /// True if a write now could leave the same ctime as the one that is there: then two equal stats

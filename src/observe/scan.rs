@@ -32,8 +32,8 @@ const UNREADABLE_MAX: usize = 1_000;
 pub struct ScanItem {
     /// Which.
     pub path: SharePath,
-    /// [`Hint::Written`] for what is there, [`Hint::MovedAway`] for what is not: its new name
-    /// may be among the findings.
+    /// [`Hint::Written`] for what is there, [`Hint::Attributes`] where only owner or mode differ;
+    /// [`Hint::MovedAway`] for what is not: its new name may be among the findings.
     pub hint: Hint,
 }
 
@@ -164,7 +164,7 @@ impl<T: Tree, I: IndexRead> Scan<'_, T, I> {
             Ok(entries) => entries.into_iter().map(|entry| entry.name).collect::<Vec<_>>(),
             // It was a directory a moment ago: look at it, and at all that was below.
             Err(TreeError::NotFound | TreeError::WrongKind) if !dir.is_root() => {
-                self.differs(dir)?;
+                self.differs(dir, Hint::Written)?;
                 return self.gone_below(dir);
             }
             Err(why) => {
@@ -226,7 +226,13 @@ impl<T: Tree, I: IndexRead> Scan<'_, T, I> {
         if same || found.kind == Kind::Special && installed.is_none() {
             return Ok(());
         }
-        self.differs(path)?;
+        let known = installed.map(|installed| &installed.fingerprint);
+        let hint = if known.is_some_and(|known| is_dressed_anew(known, &found)) {
+            Hint::Attributes
+        } else {
+            Hint::Written
+        };
+        self.differs(path, hint)?;
         if found.kind == Kind::Dir { Ok(()) } else { self.gone_below(path) }
     }
 
@@ -245,9 +251,9 @@ impl<T: Tree, I: IndexRead> Scan<'_, T, I> {
         }
     }
 
-    fn differs(&mut self, path: &SharePath) -> Result<(), End> {
+    fn differs(&mut self, path: &SharePath, hint: Hint) -> Result<(), End> {
         self.report.differing += 1;
-        self.tell(path.clone(), Hint::Written)
+        self.tell(path.clone(), hint)
     }
 
     fn tell(&mut self, path: SharePath, hint: Hint) -> Result<(), End> {
@@ -319,6 +325,13 @@ fn is_same(installed: &Fingerprint, found: &Fingerprint) -> bool {
         return key(installed) == key(found);
     }
     installed == found
+}
+
+/// True if a file has another owner or mode, which is why its ctime moved, and the same bytes as
+/// far as a stat can tell: `chown -R` over a million recordings must not have them all read.
+fn is_dressed_anew(installed: &Fingerprint, found: &Fingerprint) -> bool {
+    let key = |file: &Fingerprint| (file.mode, file.uid, file.gid);
+    installed.same_bytes(found) && key(installed) != key(found)
 }
 
 fn name_some(named: &mut Vec<SharePath>, path: &SharePath) {

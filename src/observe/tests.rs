@@ -11,7 +11,7 @@ use super::faults::{Fault, Faulty};
 use super::fixture::{Act, Share, hash_of, share_path, wall_ns};
 use super::{ScanError, ScanItem, ScanReport, look, scan};
 use crate::engine::{Hint, Look};
-use crate::index::{Entry, Index as _, Installed, Memory, Write};
+use crate::index::{Entry, Index as _, IndexRead as _, Installed, Memory, Write};
 use crate::tree::{Kind, Place, Tree};
 
 const SETTLE: Duration = Duration::from_millis(20);
@@ -27,8 +27,8 @@ fn written<T: Tree>(tree: &T, path: &str) -> Look {
 }
 
 fn found(share: &Share, path: &str) -> Look {
-    let Installed { content, fingerprint, .. } = share.installed(path);
-    Look::Found { content, fingerprint }
+    let Installed { content, fingerprint, owner, .. } = share.installed(path);
+    Look::Found { content, fingerprint, owner }
 }
 
 #[test]
@@ -78,8 +78,8 @@ fn a_change_of_mode_alone_is_found_without_reading() {
     share.set_mode("file", 0o600);
     let look = |hint| look_later(&share.tree, "file", Some(&installed), hint);
     let fingerprint = share.stat("file");
-    let content = installed.content.clone();
-    assert_eq!(look(Hint::Attributes), Look::Found { content, fingerprint });
+    let (content, owner) = (installed.content.clone(), installed.owner.clone());
+    assert_eq!(look(Hint::Attributes), Look::Found { content, fingerprint, owner });
     assert_eq!(look(Hint::Written), found(&share, "file"));
     share.put("file", b"other bytes");
     assert_eq!(look(Hint::Attributes), found(&share, "file"));
@@ -196,7 +196,7 @@ fn what_is_found_belongs_to_its_fingerprint_whoever_acts_at_any_step() {
             let share = Share::new();
             share.put("dir/file", b"some bytes");
             let tree = Faulty::act(&share.tree, step, || act(&share));
-            if let Look::Found { content, fingerprint } = written(&tree, "dir/file") {
+            if let Look::Found { content, fingerprint, .. } = written(&tree, "dir/file") {
                 let now = share.tree.stat(&Place::Share(share_path("dir/file"))).ok();
                 if now == Some(fingerprint) {
                     assert_eq!(content, share.installed("dir/file").content, "{name} at {step}");
@@ -444,4 +444,30 @@ fn a_scan_stops_when_it_is_told() {
     });
     let report = report.unwrap();
     assert_eq!((items, report.stopped, report.is_complete()), (3, true, false));
+}
+
+#[test]
+fn a_scan_has_no_file_read_that_only_has_another_owner_or_mode() {
+    let share = Share::new();
+    for name in ["given", "moded", "moved", "written"] {
+        share.put(name, b"bytes");
+    }
+    let mut index = index_of(&share);
+    // As if it had belonged to somebody else before.
+    let given = share_path("given");
+    let mut entry = index.entry(&given).unwrap().unwrap();
+    entry.installed.as_mut().unwrap().fingerprint.uid += 1;
+    index.write(&Write::Entry(given, entry)).unwrap();
+    share.set_mode("moded", 0o600);
+    share.set_mode("written", 0o600);
+    share.put("written", b"other");
+    share.rename("moved", "aside");
+    share.rename("aside", "moved");
+    let (items, _) = scanned(&share.tree, &index, "");
+    insta::assert_snapshot!(told(&items).join("\n"), @r"
+    given Attributes
+    moded Attributes
+    moved Written
+    written Written
+    ");
 }

@@ -295,6 +295,9 @@ pub struct VerifySide {
     pub mtime_ns: i64,
     /// Permission bits.
     pub mode: u32,
+    /// Owner and group by name that it stands for; none if they are not known or not synced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
     /// BLAKE3 in hex; none for what is no file, or could not be read.
     pub hash: Option<String>,
 }

@@ -187,6 +187,7 @@ fn verify_report_is_as_the_contract_has_it() {
                     size: 1,
                     mtime_ns: 1,
                     mode: 420,
+                    owner: None,
                     hash: Some("ab".into()),
                 }),
                 peer: None,

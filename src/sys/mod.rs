@@ -3,6 +3,7 @@
 //! **Invariant:** the only `unsafe` code of the program is in `raw.rs` here, each block with its reason
 //! and a test.
 
+mod accounts;
 mod hook;
 mod raw;
 
@@ -12,6 +13,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::io::Errno;
 
+pub use self::accounts::Accounts;
 pub use self::hook::{Failpoint, mark};
 use crate::engine::Now;
 

@@ -1,12 +1,14 @@
 //! The system calls that no crate offers safely, each behind a safe function.
 //!
 //! **Invariant:** a file descriptor that goes in here is borrowed, so it is open for the length of
-//! the call; no pointer is passed to the kernel at all.
+//! the call; no pointer is passed to the kernel at all, and to the C library only ones to memory that
+//! outlives the call.
 //! **May not:** be used but through `sys`.
 #![expect(unsafe_code, reason = "the one place for calls that rustix lacks")]
 
-use std::ffi::c_int;
+use std::ffi::{CStr, CString, c_char, c_int};
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use rustix::io::Errno;
@@ -36,6 +38,82 @@ pub(super) fn start_writeback(file: BorrowedFd<'_>) -> Result<(), Errno> {
     // SAFETY: the descriptor is open while it is borrowed; the other arguments are numbers
     // (length 0: to the end).
     check(unsafe { libc::sync_file_range(file.as_raw_fd(), 0, 0, libc::SYNC_FILE_RANGE_WRITE) })
+}
+
+/// Longest answer of the C library on one account, in bytes: a group comes with all its members.
+const ACCOUNT_ANSWER_MAX: usize = 1 << 20;
+
+/// Returns the name of a user (getpwuid_r(3)); none if there is none, or it is no UTF-8.
+pub(super) fn user_name(uid: u32) -> Result<Option<String>, Errno> {
+    let found = ask(
+        // SAFETY: `ask` gives pointers that are valid for the call, and the buffer's length.
+        |entry, buffer, len, found| unsafe { libc::getpwuid_r(uid, entry, buffer, len, found) },
+        // SAFETY: an entry that was found has its name as a C string in the buffer.
+        |entry: &libc::passwd| text(unsafe { CStr::from_ptr(entry.pw_name) }),
+    );
+    found.map(Option::flatten)
+}
+
+/// Returns the name of a group (getgrgid_r(3)); none if there is none, or it is no UTF-8.
+pub(super) fn group_name(gid: u32) -> Result<Option<String>, Errno> {
+    let found = ask(
+        // SAFETY: as in `user_name`.
+        |entry, buffer, len, found| unsafe { libc::getgrgid_r(gid, entry, buffer, len, found) },
+        // SAFETY: as in `user_name`.
+        |entry: &libc::group| text(unsafe { CStr::from_ptr(entry.gr_name) }),
+    );
+    found.map(Option::flatten)
+}
+
+/// Returns a user's number (getpwnam_r(3)), if there is such a user.
+pub(super) fn user_id(name: &str) -> Result<Option<u32>, Errno> {
+    let Ok(name) = CString::new(name) else { return Ok(None) };
+    let name = name.as_ptr();
+    ask(
+        // SAFETY: as in `user_name`; the name is a C string that outlives the call.
+        |entry, buffer, len, found| unsafe { libc::getpwnam_r(name, entry, buffer, len, found) },
+        |entry: &libc::passwd| entry.pw_uid,
+    )
+}
+
+/// Returns a group's number (getgrnam_r(3)), if there is such a group.
+pub(super) fn group_id(name: &str) -> Result<Option<u32>, Errno> {
+    let Ok(name) = CString::new(name) else { return Ok(None) };
+    let name = name.as_ptr();
+    ask(
+        // SAFETY: as in `user_id`.
+        |entry, buffer, len, found| unsafe { libc::getgrnam_r(name, entry, buffer, len, found) },
+        |entry: &libc::group| entry.gr_gid,
+    )
+}
+
+fn text(name: &CStr) -> Option<String> {
+    name.to_str().ok().map(str::to_owned)
+}
+
+/// Asks the C library for an account with a buffer that grows until the answer fits, and reads
+/// the entry while the buffer is there.
+fn ask<E, R>(
+    call: impl Fn(*mut E, *mut c_char, usize, *mut *mut E) -> c_int,
+    read: impl FnOnce(&E) -> R,
+) -> Result<Option<R>, Errno> {
+    let mut buffer: Vec<c_char> = vec![0; 1 << 10];
+    loop {
+        let mut entry = MaybeUninit::<E>::uninit();
+        let mut found = std::ptr::null_mut();
+        match call(entry.as_mut_ptr(), buffer.as_mut_ptr(), buffer.len(), &raw mut found) {
+            0 if found.is_null() => return Ok(None),
+            // SAFETY: the library filled the entry in and says so by pointing to it.
+            0 => return Ok(Some(read(unsafe { entry.assume_init_ref() }))),
+            libc::EINTR => {}
+            libc::ERANGE if buffer.len() < ACCOUNT_ANSWER_MAX => {
+                buffer.resize(buffer.len() * 4, 0);
+            }
+            // What getpwnam_r(3) lists as answers for an account that is not there.
+            libc::ENOENT | libc::ESRCH | libc::EBADF | libc::EPERM => return Ok(None),
+            number => return Err(Errno::from_raw_os_error(number)),
+        }
+    }
 }
 
 fn check(result: c_int) -> Result<(), Errno> {
@@ -92,6 +170,19 @@ mod tests {
         ignore_sigio();
         rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::IO)
             .unwrap();
+    }
+
+    #[test]
+    fn accounts_are_found_both_ways() {
+        assert_eq!(user_name(0), Ok(Some("root".to_owned())));
+        assert_eq!(group_name(0), Ok(Some("root".to_owned())));
+        assert_eq!((user_id("root"), group_id("root")), (Ok(Some(0)), Ok(Some(0))));
+        let nobody = "no such account \u{1F40C}";
+        assert_eq!((user_id(nobody), group_id(nobody)), (Ok(None), Ok(None)));
+        assert_eq!((user_id("a\0b"), group_id("a\0b")), (Ok(None), Ok(None)));
+        // 2^32 - 2, the number of nobody in some places; one below is nobody's.
+        let unused = u32::MAX - 2;
+        assert_eq!((user_name(unused), group_name(unused)), (Ok(None), Ok(None)));
     }
 
     #[test]

@@ -10,13 +10,14 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use recsync_proto::{NodeName, ShareName, SharePath};
+use recsync_proto::{NodeName, Owner, ShareName, SharePath};
 use serde::{Deserialize, Serialize};
 use tracing::{debug, error, info, trace, warn};
 
 use super::Timestamp;
 use super::limit::Limit;
 use crate::engine::effect::{Event, GuardEvent, Now};
+use crate::tree::OwnerLeft;
 
 /// Errors that are remembered; more would not fit a screen.
 pub const ERRORS_MAX: usize = 50;
@@ -32,6 +33,9 @@ pub const DURABLE: &str = "durable on the peer";
 
 /// How the log line of a change of a peer's begins that was made here; its kind follows.
 pub const APPLIED: &str = "applied";
+
+/// Owners that could not be set and are shown, for each share.
+const OWNERS_LEFT_MAX: usize = 10;
 
 /// Something that went wrong, as far as it is known where.
 #[derive(Debug, Clone)]
@@ -96,6 +100,8 @@ struct Memory {
     /// Oldest first.
     errors: VecDeque<RecentError>,
     skipped: BTreeMap<ShareName, SkippedHere>,
+    /// Owners that could not be set, each told once.
+    owners_left: BTreeMap<ShareName, BTreeMap<(Owner, OwnerLeft), SharePath>>,
     limits: BTreeMap<(Option<ShareName>, &'static str), Limit>,
 }
 
@@ -146,6 +152,7 @@ impl Events {
                 );
             }
             Event::Skipped { path, why } => self.skip(now, share, path, why),
+            Event::OwnerLeft { path, owner, why } => self.owner_left(share, path, owner, *why),
             Event::Guard(guard) => self.guard(now, share, guard),
             Event::PeerReset { peer, why } => self.report(
                 now,
@@ -187,6 +194,25 @@ impl Events {
             Some(here) => Skipped { count: here.seen.len(), first: here.first.clone() },
             None => Skipped::default(),
         }
+    }
+
+    /// Returns which owners could not be set in a share, a line each, for a person.
+    pub fn owners_left(&self, share: &ShareName) -> Vec<String> {
+        let memory = self.memory();
+        let left = memory.owners_left.get(share).into_iter().flatten();
+        left.map(|((owner, why), path)| left_alone(owner, *why, path)).collect()
+    }
+
+    fn owner_left(&self, share: &ShareName, path: &SharePath, owner: &Owner, why: OwnerLeft) {
+        let mut memory = self.memory();
+        let here = memory.owners_left.entry(share.clone()).or_default();
+        let key = (owner.clone(), why);
+        if here.len() == OWNERS_LEFT_MAX || here.contains_key(&key) {
+            return;
+        }
+        here.insert(key, path.clone());
+        drop(memory);
+        warn!(%share, %path, "{}", left_alone(owner, why, path));
     }
 
     fn skip(&self, now: Now, share: &ShareName, path: &SharePath, why: &str) {
@@ -280,6 +306,10 @@ impl Events {
         // Nothing in here is left half done by a panic.
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn left_alone(owner: &Owner, why: OwnerLeft, path: &SharePath) -> String {
+    format!("files of {owner} keep another owner here ({path} is the first): {why}")
 }
 
 #[cfg(test)]

@@ -201,7 +201,7 @@ fn what_was_fetched_can_be_applied_and_has_no_writer() {
     let fetched = link.fetched.remove(0);
     let FileRef { size, hash, .. } = want.file;
     let source = fetched.1.unwrap();
-    let action = Action::File { size, hash, mtime_ns: 1, mode: 0o640, source };
+    let action = Action::File { size, hash, mtime_ns: 1, mode: 0o640, owner: None, source };
     let op = Op { id: 1, path: share_path("a"), expect: None, action, displaced: None };
     let outcomes = run(&receiver.tree, vec![op]);
     assert!(matches!(&outcomes[..], [(1, Outcome::Done(_))]), "{outcomes:?}");

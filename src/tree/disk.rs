@@ -9,11 +9,11 @@ use std::borrow::Cow;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use recsync_proto::{ShareName, SharePath};
+use recsync_proto::{Owner, ShareName, SharePath};
 use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, RenameFlags, Stat, Timespec, Timestamps, UTIME_OMIT,
-    copy_file_range, fchmod, fdatasync, fstat, fstatvfs, fsync, ftruncate, futimens, mkdirat,
-    readlinkat, renameat_with, symlinkat, unlinkat, utimensat,
+    AtFlags, FileType, Gid, Mode, OFlags, RenameFlags, Stat, Timespec, Timestamps, UTIME_OMIT, Uid,
+    chownat, copy_file_range, fchmod, fchown, fdatasync, fstat, fstatvfs, fsync, ftruncate,
+    futimens, mkdirat, readlinkat, renameat_with, symlinkat, unlinkat, utimensat,
 };
 use rustix::io::{Errno, pread, pwrite, retry_on_intr};
 use rustix::thread::CapabilitySet;
@@ -21,8 +21,8 @@ use rustix::thread::CapabilitySet;
 use super::beneath::{Beneath, kind_of, split};
 use super::marker::{self, Marker, PRIVATE, RootId};
 use super::writer::{self, Leases};
-use super::{DirEntry, Fingerprint, Place, RootError, Space, Tree, TreeError, Writer};
-use crate::sys;
+use super::{DirEntry, Fingerprint, OwnerLeft, Place, RootError, Space, Tree, TreeError, Writer};
+use crate::sys::{self, Accounts};
 
 const TEMP: &[u8] = b".recsync/tmp";
 const TRASH: &[u8] = b".recsync/trash";
@@ -45,6 +45,7 @@ pub struct Disk {
     /// See [`Fingerprint::fs`].
     fs: u64,
     leases: Leases,
+    accounts: Accounts,
 }
 
 /// An open file or directory of a [`Disk`].
@@ -79,6 +80,7 @@ impl Disk {
             marker,
             fs,
             leases,
+            accounts: Accounts::default(),
         };
         // A full or read-only disk can still be read, and says no again when it is written to.
         let _not_made = disk.make_private();
@@ -332,6 +334,22 @@ impl Tree for Disk {
         Ok(fchmod(&file.0, Mode::from_raw_mode(mode & PERMISSIONS))?)
     }
 
+    fn owner(&self, stat: &Fingerprint) -> Option<Owner> {
+        self.accounts.owner(stat.uid, stat.gid)
+    }
+
+    fn set_owner(&self, file: &Open, owner: &Owner) -> Result<Option<OwnerLeft>, TreeError> {
+        self.give(owner, |user, group| fchown(&file.0, user, group))
+    }
+
+    fn set_owner_of(&self, place: &Place, owner: &Owner) -> Result<Option<OwnerLeft>, TreeError> {
+        let path = entry_path(place)?;
+        // As in `set_mtime_of`.
+        self.look(&path)?;
+        let (dir, name) = self.beneath.open_parent(&path)?;
+        self.give(owner, |user, group| chownat(&dir, name, user, group, AtFlags::SYMLINK_NOFOLLOW))
+    }
+
     fn set_mtime(&self, file: &Open, mtime_ns: i64) -> Result<(), TreeError> {
         Ok(futimens(&file.0, &mtime_alone(mtime_ns))?)
     }
@@ -429,6 +447,28 @@ impl Tree for Disk {
 }
 
 impl Disk {
+    /// Sets what can be set of an owner: who may not give a file away may still have a group to
+    /// give it to.
+    fn give(
+        &self,
+        owner: &Owner,
+        chown: impl Fn(Option<Uid>, Option<Gid>) -> Result<(), Errno>,
+    ) -> Result<Option<OwnerLeft>, TreeError> {
+        let user = self.accounts.uid(&owner.user).map(Uid::from_raw);
+        let group = self.accounts.gid(&owner.group).map(Gid::from_raw);
+        let unknown = (user.is_none() || group.is_none()).then_some(OwnerLeft::NoAccount);
+        match chown(user, group) {
+            Ok(()) => Ok(unknown),
+            Err(Errno::PERM | Errno::ACCESS | Errno::OPNOTSUPP | Errno::NOSYS) => {
+                let _not_ours = group.is_some_and(|group| chown(None, Some(group)).is_ok());
+                Ok(Some(OwnerLeft::NotAllowed))
+            }
+            // A number that this user namespace does not map, chown(2).
+            Err(Errno::INVAL | Errno::OVERFLOW) => Ok(Some(OwnerLeft::NoAccount)),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
     fn copy_by_hand(
         &self,
         from: &Open,

@@ -18,7 +18,7 @@ pub mod suite;
 mod tests;
 mod writer;
 
-use recsync_proto::SharePath;
+use recsync_proto::{Owner, SharePath};
 use thiserror::Error;
 
 pub use disk::{Disk, Open};
@@ -104,6 +104,11 @@ impl Fingerprint {
         (self.kind, self.fs, self.ino, self.size, self.mtime_ns)
             == (other.kind, other.fs, other.ino, other.size, other.mtime_ns)
     }
+
+    /// True if the two have the same owner and group.
+    pub fn same_owner(&self, other: &Fingerprint) -> bool {
+        (self.uid, self.gid) == (other.uid, other.gid)
+    }
 }
 
 /// Where an object is: under its name in the share, or in recsync's own directory.
@@ -180,6 +185,26 @@ pub enum Writer {
     Unknown,
 }
 
+/// Why an object's owner or group is not the one that was to be set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum OwnerLeft {
+    /// The process may not give files away (no `CAP_CHOWN`, another user's group).
+    NotAllowed,
+    /// There is no account or group of that name here.
+    NoAccount,
+}
+
+impl std::fmt::Display for OwnerLeft {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            OwnerLeft::NotAllowed => {
+                "recsync may not give files away here; run it with CAP_CHOWN, or as their owner"
+            }
+            OwnerLeft::NoAccount => "there is no such account here; make it",
+        })
+    }
+}
+
 /// The files of one share.
 ///
 /// Every method is one step towards the disk (at most a few system calls), so that the simulator
@@ -240,6 +265,13 @@ pub trait Tree: Send + Sync {
     fn sync(&self, file: &Self::File) -> Result<(), TreeError>;
     /// Sets an open file's mode.
     fn set_mode(&self, file: &Self::File, mode: u32) -> Result<(), TreeError>;
+    /// Returns the names of an object's owner and group; none if they are not to be had now.
+    fn owner(&self, stat: &Fingerprint) -> Option<Owner>;
+    /// Sets an open file's owner and group as far as it may: what it may not set is left, and
+    /// told. The kernel drops the set-id bits of a file: the mode is to be set after this.
+    fn set_owner(&self, file: &Self::File, owner: &Owner) -> Result<Option<OwnerLeft>, TreeError>;
+    /// Sets owner and group of a name that may be a symbolic link, without following it.
+    fn set_owner_of(&self, place: &Place, owner: &Owner) -> Result<Option<OwnerLeft>, TreeError>;
     /// Sets an open file's modification time.
     fn set_mtime(&self, file: &Self::File, mtime_ns: i64) -> Result<(), TreeError>;
     /// Opens a file or directory of the share so that its mode and mtime can be set.

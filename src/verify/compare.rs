@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use recsync_proto::SharePath;
 use recsync_proto::message::{DigestEntry, DigestKind};
+use recsync_proto::{Owner, SharePath};
 
 use super::digest::{Digests, Page};
 use super::{Difference, DifferenceKind, VerifyError};
@@ -144,21 +144,23 @@ fn difference(here: Option<&DigestEntry>, there: Option<&DigestEntry>) -> Option
         (DigestKind::Unreadable, _) | (_, DigestKind::Unreadable) => {
             Some(DifferenceKind::Unreadable)
         }
-        (DigestKind::Dir { mode, .. }, DigestKind::Dir { mode: other, .. }) => {
-            (mode != other).then_some(DifferenceKind::Metadata)
+        (DigestKind::Dir { mode, owner, .. }, DigestKind::Dir { mode: m, owner: o, .. }) => {
+            (mode != m || is_other(owner, o)).then_some(DifferenceKind::Metadata)
         }
         (DigestKind::Symlink { target, .. }, DigestKind::Symlink { target: other, .. })
             if target != other =>
         {
             Some(DifferenceKind::Content)
         }
-        (DigestKind::Symlink { mtime_ns, .. }, DigestKind::Symlink { mtime_ns: other, .. }) => {
-            (mtime_ns != other).then_some(DifferenceKind::Metadata)
-        }
         (
-            DigestKind::File { mode, size, mtime_ns, hash },
+            DigestKind::Symlink { mtime_ns, owner, .. },
+            DigestKind::Symlink { mtime_ns: m, owner: o, .. },
+        ) => (mtime_ns != m || is_other(owner, o)).then_some(DifferenceKind::Metadata),
+        (
+            DigestKind::File { mode, owner, size, mtime_ns, hash },
             DigestKind::File {
                 mode: mode_there,
+                owner: owner_there,
                 size: size_there,
                 mtime_ns: mtime_there,
                 hash: hash_there,
@@ -169,11 +171,17 @@ fn difference(here: Option<&DigestEntry>, there: Option<&DigestEntry>) -> Option
             if !same {
                 Some(DifferenceKind::Content)
             } else {
-                ((mode, mtime_ns) != (mode_there, mtime_there)).then_some(DifferenceKind::Metadata)
+                let other = (mode, mtime_ns) != (mode_there, mtime_there);
+                (other || is_other(owner, owner_there)).then_some(DifferenceKind::Metadata)
             }
         }
         _ => Some(DifferenceKind::Type),
     }
+}
+
+/// True if both sides know whose it is, and differ.
+fn is_other(here: &Option<Owner>, there: &Option<Owner>) -> bool {
+    here.as_ref().zip(there.as_ref()).is_some_and(|(here, there)| here != there)
 }
 
 /// One side's pages of a directory while they are walked through.

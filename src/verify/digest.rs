@@ -8,10 +8,10 @@
 use std::collections::BTreeMap;
 
 use recsync_proto::message::{DIGESTS_MAX, DigestEntry, DigestKind};
-use recsync_proto::{Content, Hash, SharePath, codec};
+use recsync_proto::{Content, Hash, Owner, SharePath, codec};
 
 use super::VerifyError;
-use crate::index::IndexRead;
+use crate::index::{Entry, IndexRead};
 use crate::tree::{Fingerprint, Kind, Place, Tree, TreeError};
 
 /// A page ends when it has about this many bytes, well below the longest frame.
@@ -83,9 +83,9 @@ impl Digests {
             let Some(kind) = look(tree, index, &path)? else { continue };
             let kind = match kind {
                 Seen::Leaf(kind) => kind,
-                Seen::Dir { mode } => {
+                Seen::Dir { mode, owner } => {
                     let summary = self.dirs.get(&path).copied().unwrap_or(EMPTY);
-                    dir_kind(mode, summary)
+                    dir_kind(mode, owner, summary)
                 }
             };
             len += 128 + name.len();
@@ -117,11 +117,11 @@ impl Digests {
                     }
                     kind
                 }
-                Some(Seen::Dir { mode }) => match self.summarise(tree, index, &path)? {
+                Some(Seen::Dir { mode, owner }) => match self.summarise(tree, index, &path)? {
                     Some(below) => {
                         summary.files += below.files;
                         summary.bytes += below.bytes;
-                        dir_kind(mode, below)
+                        dir_kind(mode, owner, below)
                     }
                     None => DigestKind::Unreadable,
                 },
@@ -136,9 +136,9 @@ impl Digests {
 
 const EMPTY: Summary = Summary { digest: Hash([0; 32]), files: 0, bytes: 0 };
 
-fn dir_kind(mode: u32, summary: Summary) -> DigestKind {
+fn dir_kind(mode: u32, owner: Option<Owner>, summary: Summary) -> DigestKind {
     let Summary { digest, files, bytes } = summary;
-    DigestKind::Dir { mode, digest, files, bytes }
+    DigestKind::Dir { mode, owner, digest, files, bytes }
 }
 
 /// Returns a directory's names in order; none if it cannot be read.
@@ -151,7 +151,7 @@ fn names<T: Tree>(tree: &T, dir: &SharePath) -> Option<Vec<Vec<u8>>> {
 
 enum Seen {
     Leaf(DigestKind),
-    Dir { mode: u32 },
+    Dir { mode: u32, owner: Option<Owner> },
 }
 
 /// Looks at one name; none if it is gone or never synced.
@@ -166,31 +166,45 @@ fn look<T: Tree, I: IndexRead>(
         Err(TreeError::NotFound) => return Ok(None),
         Err(_) => return Ok(Some(Seen::Leaf(DigestKind::Unreadable))),
     };
+    if found.kind == Kind::Special {
+        return Ok(None);
+    }
+    let entry = index.entry(path).map_err(|error| VerifyError::Here(error.to_string()))?;
+    let owner = owner(tree, entry.as_ref(), &found);
     let leaf = match found.kind {
         Kind::Special => return Ok(None),
-        Kind::Dir => return Ok(Some(Seen::Dir { mode: found.mode })),
+        Kind::Dir => return Ok(Some(Seen::Dir { mode: found.mode, owner })),
         Kind::Symlink => match tree.read_link(&place) {
-            Ok(target) => DigestKind::Symlink { target, mtime_ns: found.mtime_ns },
+            Ok(target) => DigestKind::Symlink { target, mtime_ns: found.mtime_ns, owner },
             Err(_) => DigestKind::Unreadable,
         },
-        Kind::File => file(index, path, &found)?,
+        Kind::File => file(entry, owner, &found),
     };
     Ok(Some(Seen::Leaf(leaf)))
 }
 
+/// The owner that an object stands for, where nobody gave it away since: what could not be set
+/// here is no difference.
+fn owner<T: Tree>(tree: &T, entry: Option<&Entry>, found: &Fingerprint) -> Option<Owner> {
+    let known = entry.and_then(|entry| entry.installed.as_ref());
+    match known {
+        Some(known) if known.fingerprint.same_owner(found) => {
+            // A node that leaves owners alone passes on what the others say.
+            let told = || Some(entry?.record.owner.as_ref()?.value.clone());
+            known.owner.clone().or_else(told)
+        }
+        _ => tree.owner(found),
+    }
+}
+
 /// The index's hash counts only for exactly the state that is on disk. The modification time is
 /// the one that the file stands for, where its filesystem stores it coarser.
-fn file<I: IndexRead>(
-    index: &I,
-    path: &SharePath,
-    found: &Fingerprint,
-) -> Result<DigestKind, VerifyError> {
-    let entry = index.entry(path).map_err(|error| VerifyError::Here(error.to_string()))?;
+fn file(entry: Option<Entry>, owner: Option<Owner>, found: &Fingerprint) -> DigestKind {
     let known = entry.and_then(|entry| entry.installed).filter(|known| known.fingerprint == *found);
     let hash = known.as_ref().and_then(|known| match known.content {
         Content::File { hash, .. } => Some(hash),
         Content::Dir | Content::Symlink { .. } => None,
     });
     let mtime_ns = known.map_or(found.mtime_ns, |known| known.mtime_ns);
-    Ok(DigestKind::File { mode: found.mode, size: found.size, mtime_ns, hash })
+    DigestKind::File { mode: found.mode, owner, size: found.size, mtime_ns, hash }
 }

@@ -39,7 +39,7 @@ fn value(seq: u64, content: Content) -> Value {
 }
 
 fn record(values: Vec<Value>) -> Record {
-    let mut record = Record { context: Context::new(), values, mode: None };
+    let mut record = Record { context: Context::new(), values, mode: None, owner: None };
     for value in &record.values {
         record.context.insert(value.dot);
     }
@@ -92,7 +92,13 @@ fn the_greatest_legal_messages_pass() {
     passes("versions", announce(record(versions), None));
     let digest = |n: usize| DigestEntry {
         name: format!("{n:0200}").into_bytes(),
-        kind: DigestKind::File { mode: 0o7777, size: FILE_SIZE_MAX, mtime_ns: 0, hash: None },
+        kind: DigestKind::File {
+            mode: 0o7777,
+            owner: None,
+            size: FILE_SIZE_MAX,
+            mtime_ns: 0,
+            hash: None,
+        },
     };
     let entries = (0..DIGESTS_MAX).map(digest).collect();
     passes("digests", share(ShareMessage::Digests { id: 1, dir: Vec::new(), entries, more: true }));
@@ -226,7 +232,7 @@ fn what_no_type_can_hold_does_not_decode() {
     let prefix = raw((1_u32, 1_u64, 1_u64));
     let announce = |path: &[u8]| {
         // Share (3) "r", Announce (1) of one: sequence number, path, an empty record, no bytes.
-        let rest = [0_u8; 5];
+        let rest = [0_u8; 6];
         [&raw((3_u32, "r", 1_u32, 1_u64, 1_u64, path)), &rest[..]].concat()
     };
     assert_eq!(prefix.len(), 3, "numbers below 251 are one byte");

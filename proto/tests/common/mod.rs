@@ -11,8 +11,8 @@ use recsync_proto::message::{
 };
 use recsync_proto::path::RESERVED;
 use recsync_proto::{
-    Content, Context, Dot, Epoch, Hash, Hello, Message, NodeName, Record, Register, Seq, ShareName,
-    SharePath, Stamp, Value,
+    Account, Content, Context, Dot, Epoch, Hash, Hello, Message, NodeName, Owner, Record, Register,
+    Seq, ShareName, SharePath, Stamp, Value,
 };
 
 pub(crate) fn message() -> impl Strategy<Value = Message> {
@@ -122,13 +122,14 @@ fn range(most: u32) -> impl Strategy<Value = (FileRef, u32, u32)> {
 
 pub(crate) fn record() -> impl Strategy<Value = Record> {
     let mode = option::of(register(0..=0o7777_u32));
-    (btree_set((epoch(), seq()), 0..4), vec(value(), 0..4), mode).prop_map(
-        |(known, values, mode)| {
+    let owner = option::of(register(owner()));
+    (btree_set((epoch(), seq()), 0..4), vec(value(), 0..4), mode, owner).prop_map(
+        |(known, values, mode, owner)| {
             let mut context = Context::new();
             for (epoch, seq) in known {
                 context.insert(Dot { epoch, seq });
             }
-            let mut record = Record { context, values, mode };
+            let mut record = Record { context, values, mode, owner };
             record.values.sort_by_key(|value| value.dot);
             record.values.dedup_by_key(|value| value.dot);
             for value in &record.values {
@@ -161,14 +162,27 @@ fn content() -> impl Strategy<Value = Content> {
 fn digest_kind() -> impl Strategy<Value = DigestKind> {
     let mode = || 0..=0o7777_u32;
     prop_oneof![
-        (mode(), hash(), any::<u64>(), any::<u64>()).prop_map(|(mode, digest, files, bytes)| {
-            DigestKind::Dir { mode, digest, files, bytes }
-        }),
-        (mode(), any::<u64>(), any::<i64>(), option::of(hash())).prop_map(
-            |(mode, size, mtime_ns, hash)| DigestKind::File { mode, size, mtime_ns, hash }
+        (mode(), option::of(owner()), hash(), any::<u64>(), any::<u64>()).prop_map(
+            |(mode, owner, digest, files, bytes)| DigestKind::Dir {
+                mode,
+                owner,
+                digest,
+                files,
+                bytes
+            }
         ),
-        (target(), any::<i64>())
-            .prop_map(|(target, mtime_ns)| DigestKind::Symlink { target, mtime_ns }),
+        (mode(), option::of(owner()), any::<u64>(), any::<i64>(), option::of(hash())).prop_map(
+            |(mode, owner, size, mtime_ns, hash)| DigestKind::File {
+                mode,
+                owner,
+                size,
+                mtime_ns,
+                hash
+            }
+        ),
+        (target(), any::<i64>(), option::of(owner())).prop_map(|(target, mtime_ns, owner)| {
+            DigestKind::Symlink { target, mtime_ns, owner }
+        }),
         Just(DigestKind::Unreadable),
     ]
 }
@@ -177,6 +191,11 @@ fn register<T: std::fmt::Debug>(
     value: impl Strategy<Value = T>,
 ) -> impl Strategy<Value = Register<T>> {
     (value, stamp()).prop_map(|(value, stamp)| Register { value, stamp })
+}
+
+fn owner() -> impl Strategy<Value = Owner> {
+    let account = || "[^:/\\p{Cc}]{1,20}".prop_map(|name| Account::new(name).unwrap());
+    (account(), account()).prop_map(|(user, group)| Owner { user, group })
 }
 
 fn stamp() -> impl Strategy<Value = Stamp> {

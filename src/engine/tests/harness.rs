@@ -10,15 +10,15 @@ use std::time::Duration;
 
 use recsync_proto::message::{Announcement, Lane, ShareMessage};
 use recsync_proto::record::hash_of;
-use recsync_proto::{Content, Dot, Epoch, Hash, NodeName, SharePath};
+use recsync_proto::{Account, Content, Dot, Epoch, Hash, NodeName, Owner, SharePath};
 
 use crate::engine::plan::{Circumstances, Step, plan};
 use crate::engine::{
     Action, Announce, Done, Effect, Engine, Event, Hint, Input, Load, Look, MaxDelete, NotFetched,
-    Noticed, Now, Op, Outcome, Settings, Source, version,
+    Noticed, Now, Op, Outcome, OwnerPolicy, Settings, Source, version,
 };
 use crate::index::{Entry, Index as _, IndexRead as _, Installed, Memory, Write};
-use crate::tree::{Fingerprint, Kind, Place, TreeError};
+use crate::tree::{Fingerprint, Kind, OwnerLeft, Place, TreeError};
 
 /// 2026-11-22T10:00:00Z: where every world's wall clock starts.
 pub(super) const START_NS: i64 = 1_795_341_600 * 1_000_000_000;
@@ -56,6 +56,8 @@ pub(super) struct Object {
     pub(super) mtime_ns: i64,
     pub(super) ctime_ns: i64,
     pub(super) mode: u32,
+    /// Owner and group, both with this number, which is their name too.
+    pub(super) account: u32,
     /// Someone has it open for writing.
     pub(super) writer: bool,
 }
@@ -76,11 +78,16 @@ impl Object {
             mtime_ns: self.mtime_ns,
             ctime_ns: self.ctime_ns,
             mode: self.mode,
-            uid: 0,
-            gid: 0,
+            uid: self.account,
+            gid: self.account,
             nlink: 1,
         }
     }
+}
+
+/// Returns an owner whose account and group are a number.
+pub(super) fn owner(account: u32) -> Owner {
+    Owner { user: Account::of_number(account), group: Account::of_number(account) }
 }
 
 /// A share's files.
@@ -95,6 +102,8 @@ pub(super) struct Disk {
     pub(super) shows: BTreeMap<SharePath, Look>,
     /// Paths where operations fail.
     pub(super) refuses: BTreeMap<SharePath, TreeError>,
+    /// It may not give files away: new ones belong to this account.
+    pub(super) bound_to: Option<u32>,
 }
 
 impl Disk {
@@ -108,7 +117,9 @@ impl Disk {
         let now = self.tick();
         self.next_ino += 1;
         let ino = self.next_ino;
-        let object = Object { what, ino, mtime_ns: now, ctime_ns: now, mode, writer: false };
+        let account = self.bound_to.unwrap_or(0);
+        let object =
+            Object { what, ino, mtime_ns: now, ctime_ns: now, mode, account, writer: false };
         self.objects.insert(path.clone(), object);
     }
 
@@ -155,7 +166,7 @@ impl Disk {
             What::File(bytes) => file(bytes),
             What::Link(target) => Content::Symlink { target: target.clone() },
         };
-        Look::Found { content, fingerprint }
+        Look::Found { content, fingerprint, owner: Some(owner(object.account)) }
     }
 
     fn is_expected(&self, path: &SharePath, expect: &Fingerprint) -> bool {
@@ -184,14 +195,14 @@ impl Disk {
         let mut seen = Seen::new();
         let makes = |what, mtime_ns, mode| Some((what, mtime_ns, mode));
         let new = match &op.action {
-            Action::File { size, hash, mtime_ns, mode, source } => {
+            Action::File { size, hash, mtime_ns, mode, source, .. } => {
                 let bytes = self.bytes(source).filter(|bytes| hash_of(bytes) == *hash);
                 let bytes = bytes.filter(|bytes| bytes.len() as u64 == *size);
                 let bytes = bytes.ok_or(Outcome::BadSource)?;
                 makes(What::File(bytes), *mtime_ns, *mode)
             }
-            Action::Dir { mode } => makes(What::Dir, self.time_ns, *mode),
-            Action::Symlink { target, mtime_ns } => {
+            Action::Dir { mode, .. } => makes(What::Dir, self.time_ns, *mode),
+            Action::Symlink { target, mtime_ns, .. } => {
                 makes(What::Link(target.clone()), *mtime_ns, 0o777)
             }
             Action::Remove | Action::Move { .. } | Action::Metadata { .. } => None,
@@ -218,7 +229,7 @@ impl Disk {
                 self.dress(&op.path, Some(*mtime_ns), *mode);
                 seen.extend([(from.clone(), Hint::MovedAway), (op.path.clone(), Hint::Created)]);
             }
-            Action::Metadata { mode, mtime_ns } => {
+            Action::Metadata { mode, mtime_ns, .. } => {
                 self.dress(&op.path, *mtime_ns, *mode);
                 seen.push((op.path.clone(), Hint::Attributes));
             }
@@ -229,8 +240,32 @@ impl Disk {
             self.dress(&op.path, Some(mtime_ns), None);
             seen.push((op.path.clone(), Hint::Created));
         }
+        done.owner_left = self.give(op);
         done.fingerprint = self.stat(&op.path);
         Ok((done, seen))
+    }
+
+    fn give(&mut self, op: &Op) -> Option<OwnerLeft> {
+        let (Action::File { owner, .. }
+        | Action::Dir { owner, .. }
+        | Action::Symlink { owner, .. }
+        | Action::Move { owner, .. }
+        | Action::Metadata { owner, .. }) = &op.action
+        else {
+            return None;
+        };
+        let number = owner.as_ref()?.user.as_str().parse().unwrap();
+        if self.bound_to.is_some_and(|account| account != number) {
+            return Some(OwnerLeft::NotAllowed);
+        }
+        self.chown(&op.path, number);
+        None
+    }
+
+    fn chown(&mut self, path: &SharePath, account: u32) {
+        let now = self.tick();
+        let object = self.objects.get_mut(path).unwrap();
+        (object.account, object.ctime_ns) = (account, now);
     }
 
     fn dress(&mut self, path: &SharePath, mtime_ns: Option<i64>, mode: Option<u32>) {
@@ -327,6 +362,7 @@ impl Node {
             settle: Duration::from_millis(20),
             max_delete: MaxDelete { percent: Some(100), count: None },
             peers,
+            owner: OwnerPolicy::Name,
         };
         let index = Memory::new(Epoch(number));
         let engine = Engine::new(settings.clone(), &index, 1, true).unwrap();
@@ -391,7 +427,7 @@ impl Node {
         self.log
             .iter()
             .filter_map(|effect| match effect {
-                Effect::Announce(announce) => Some(announce),
+                Effect::Announce(announce) => Some(&**announce),
                 _ => None,
             })
             .collect()
@@ -426,16 +462,21 @@ impl Node {
 }
 
 fn show(path: &SharePath, object: &Object) -> String {
+    let account = match object.account {
+        0 => String::new(),
+        account => format!(" of {account}"),
+    };
     match &object.what {
-        What::Dir => format!("{path}/"),
+        What::Dir => format!("{path}/{account}"),
         What::File(bytes) => format!(
-            "{path} = {} {:o} {}",
+            "{path} = {} {:o} {}{account}",
             String::from_utf8_lossy(bytes),
             object.mode,
             object.mtime_ns
         ),
         What::Link(target) => {
-            format!("{path} -> {} {}", String::from_utf8_lossy(target), object.mtime_ns)
+            let target = String::from_utf8_lossy(target);
+            format!("{path} -> {target} {}{account}", object.mtime_ns)
         }
         What::Special => format!("{path} special"),
     }
@@ -642,6 +683,12 @@ impl World {
         self.notice(of, &path(text), Hint::Attributes);
     }
 
+    pub(super) fn chown(&mut self, of: usize, text: &str, account: u32) {
+        self.advance_disk_clock(of);
+        self.nodes[of].disk.chown(&path(text), account);
+        self.notice(of, &path(text), Hint::Attributes);
+    }
+
     pub(super) fn touch(&mut self, of: usize, text: &str, mtime_ns: i64) {
         self.advance_disk_clock(of);
         self.nodes[of].disk.dress(&path(text), Some(mtime_ns), None);
@@ -797,7 +844,8 @@ impl World {
             Effect::Look { .. } | Effect::Apply(_) | Effect::Fetch { .. } | Effect::Scan(_) => {
                 node.jobs.push(effect);
             }
-            Effect::Announce(Announce { peer, lane, seq, path, record, inline, moved_from }) => {
+            Effect::Announce(announce) => {
+                let Announce { peer, lane, seq, path, record, inline, moved_from } = *announce;
                 let bytes = inline.map(|installed| match node.disk.objects.get(&path) {
                     Some(object) if object.fingerprint() == installed.fingerprint => {
                         match &object.what {
@@ -1099,7 +1147,10 @@ impl World {
     /// Checks that an entry which has something to do says so.
     pub(super) fn check_pending_flag(&self, of: usize, path: &SharePath, entry: &Entry) {
         let index = &self.nodes[of].index;
-        let winner = version::winner(&entry.record, index.has_live_below(path).unwrap());
+        let mut winner = version::winner(&entry.record, index.has_live_below(path).unwrap());
+        if self.nodes[of].settings.owner == OwnerPolicy::Ignore {
+            winner.iter_mut().for_each(|winner| winner.owner = None);
+        }
         let installed = entry.installed.as_ref();
         let circumstances = Circumstances {
             installed_is_version: installed

@@ -4,9 +4,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use recsync_proto::Content;
+use recsync_proto::{Content, Owner};
 
-use super::harness::{START_NS, file};
+use super::harness::{START_NS, file, owner};
 use crate::engine::Look;
 use crate::engine::absorb::{Local, absorb};
 use crate::engine::plan::{Circumstances, Step, plan};
@@ -40,7 +40,8 @@ fn fingerprint(content: &Content) -> Fingerprint {
 
 fn installed(content: &Content) -> Installed {
     let fingerprint = fingerprint(content);
-    Installed { content: content.clone(), fingerprint, mtime_ns: START_NS, mode: 0o644 }
+    let owner = Some(owner(0));
+    Installed { content: content.clone(), fingerprint, mtime_ns: START_NS, mode: 0o644, owner }
 }
 
 // ---- absorb ----------------------------------------------------------------------------------
@@ -89,7 +90,9 @@ impl Shown {
     fn look(&self) -> Look {
         match self {
             Shown::Found(content, stat) => {
-                Look::Found { content: content.clone(), fingerprint: stat.of(content) }
+                let fingerprint = stat.of(content);
+                let owner = Some(owner(fingerprint.uid));
+                Look::Found { content: content.clone(), fingerprint, owner }
             }
             Shown::Other(look) => look.clone(),
         }
@@ -118,7 +121,7 @@ fn shown() -> Vec<Shown> {
 fn absorb_row(installed: Option<&Content>, shown: &Shown) -> (&'static str, Local) {
     use Content::{Dir, File, Symlink};
     let (mode, mtime_ns) = (Some(0o600), Some(START_NS + 1));
-    let metadata = |mode, mtime_ns| Local::Metadata { mode, mtime_ns };
+    let metadata = |mode, mtime_ns| Local::Metadata { mode, mtime_ns, owner: None };
     let (found, stat) = match shown {
         Shown::Found(content, stat) => (content, *stat),
         Shown::Other(look) => return absorb_row_without_object(installed, look),
@@ -203,14 +206,53 @@ fn absorb_has_a_row_for_every_pair() {
 }
 
 #[test]
-fn a_change_of_owner_or_links_alone_is_no_news() {
-    let change: [fn(&mut Fingerprint); 3] = [|f| f.uid = 5, |f| f.gid = 5, |f| f.nlink = 2];
-    for change in change {
-        for content in [file(b"a"), link(b"a")] {
+fn a_change_of_links_alone_is_no_news() {
+    for content in [file(b"a"), link(b"a")] {
+        let found = Fingerprint { nlink: 2, ..fingerprint(&content) };
+        let look =
+            Look::Found { content: content.clone(), fingerprint: found, owner: Some(owner(0)) };
+        assert_eq!(absorb(Some(&installed(&content)), &look), Local::Refresh);
+    }
+}
+
+#[test]
+fn an_object_that_is_given_away_is_news_by_name() {
+    let metadata = |mode, owner| Local::Metadata { mode, mtime_ns: None, owner: Some(owner) };
+    let given: [fn(&mut Fingerprint); 2] = [|f| f.uid = 5, |f| f.gid = 5];
+    for content in [Content::Dir, file(b"a"), link(b"a")] {
+        let was = installed(&content);
+        let look = |fingerprint, owner: Option<Owner>| {
+            absorb(Some(&was), &Look::Found { content: content.clone(), fingerprint, owner })
+        };
+        for change in given {
             let mut found = fingerprint(&content);
             change(&mut found);
-            let look = Look::Found { content: content.clone(), fingerprint: found };
-            assert_eq!(absorb(Some(&installed(&content)), &look), Local::Refresh);
+            assert_eq!(look(found, Some(owner(5))), metadata(None, owner(5)));
+            // Nobody knows their names, or owners are left alone.
+            assert_eq!(look(found, None), Local::Refresh);
+        }
+        // The number has another name than it had: nobody gave anything away.
+        assert_eq!(look(fingerprint(&content), Some(owner(9))), Local::Nothing);
+        if !matches!(content, Content::Symlink { .. }) {
+            let found = Fingerprint { uid: 5, mode: 0o600, ..fingerprint(&content) };
+            assert_eq!(look(found, Some(owner(5))), metadata(Some(0o600), owner(5)));
+        }
+    }
+}
+
+#[test]
+fn an_owner_that_differs_is_set_with_the_rest_of_the_metadata() {
+    let circumstances = Circumstances { installed_is_version: true, installed_below: false };
+    for content in [Content::Dir, file(b"a"), link(b"a")] {
+        let step = |owner: Option<Owner>, differs| {
+            let winner = Winner { owner, ..winner(&content, differs) };
+            plan(Some(&winner), Some(&installed(&content)), circumstances)
+        };
+        let metadata = |mode| Step::Metadata { mode, mtime_ns: None, owner: Some(owner(5)) };
+        assert_eq!(step(Some(owner(5)), Differs::Nothing), metadata(None));
+        assert_eq!(step(None, Differs::Nothing), Step::Nothing, "nobody told any");
+        if !matches!(content, Content::Symlink { .. }) {
+            assert_eq!(step(Some(owner(5)), Differs::Mode), metadata(Some(0o600)));
         }
     }
 }
@@ -240,7 +282,7 @@ fn winner(content: &Content, differs: Differs) -> Winner {
         Differs::Both => (mode, mtime_ns) = (Some(0o600), Some(START_NS + 1)),
         Differs::Untold => (mode, mtime_ns) = (None, None),
     }
-    Winner { content: content.clone(), mtime_ns, mode }
+    Winner { content: content.clone(), mtime_ns, mode, owner: Some(owner(0)) }
 }
 
 /// The row for a winner, what is installed and the circumstances: its name, and the step.
@@ -256,7 +298,7 @@ fn plan_row(
     };
     let wait = |name| (name, Step::Wait);
     let (mode, mtime_ns) = (Some(0o600), Some(START_NS + 1));
-    let metadata = |mode, mtime_ns| Step::Metadata { mode, mtime_ns };
+    let metadata = |mode, mtime_ns| Step::Metadata { mode, mtime_ns, owner: None };
     match (winner, installed) {
         (None, None) => ("nothing is to be there and nothing is", Step::Nothing),
         (None, Some(Dir)) if below => wait("the directory goes after what it holds"),

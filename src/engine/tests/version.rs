@@ -228,7 +228,7 @@ proptest! {
         for record in play(&acts) {
             let winner = winner(&record, live_below);
             prop_assert_eq!(winner.is_some(), live_below || !record.values.is_empty());
-            let Some(Winner { content, mtime_ns, mode }) = winner else { continue };
+            let Some(Winner { content, mtime_ns, mode, .. }) = winner else { continue };
             let told = record.mode.as_ref().map(|mode| mode.value);
             // A directory may be entered by whoever may read it, whatever a file there had.
             let kept = |bits: u32| mode.is_some_and(|mode| mode & bits == bits);
@@ -336,6 +336,6 @@ fn equal_contents_are_one_file_with_the_latest_mtime() {
 fn an_implied_directory_takes_the_mode_that_was_told_and_can_be_entered() {
     let mut record = concurrent(&[(file(b"lost"), 5)]);
     record.mode = Some(Register { value: 0o600, stamp: stamp(0, 5) });
-    let implied = Winner { content: Content::Dir, mtime_ns: None, mode: Some(0o700) };
+    let implied = Winner { content: Content::Dir, mtime_ns: None, mode: Some(0o700), owner: None };
     assert_eq!(winner(&record, true), Some(implied));
 }

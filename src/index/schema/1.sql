@@ -30,7 +30,8 @@ CREATE TABLE entries (
     gid INTEGER,
     nlink INTEGER,
     want_mtime_ns INTEGER,          -- what it stands for
-    want_mode INTEGER
+    want_mode INTEGER,
+    want_owner TEXT                 -- USER:GROUP; NULL: not known
 ) STRICT;
 
 CREATE UNIQUE INDEX path ON entries (dir, name);

@@ -271,6 +271,7 @@ impl Metrics {
             Event::Noted { .. }
             | Event::Replicated { took: None, .. }
             | Event::Skipped { .. }
+            | Event::OwnerLeft { .. }
             | Event::PeerReset { .. } => {}
         }
     }

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Mutex;
 
-use crate::tree::{DirEntry, Fingerprint, Kind, Place, RootError, Space, Tree, TreeError, Writer};
-use recsync_proto::SharePath;
+use crate::tree::{
+    DirEntry, Fingerprint, Kind, OwnerLeft, Place, RootError, Space, Tree, TreeError, Writer,
+};
+use recsync_proto::{Owner, SharePath};
 
 /// Directories and files in memory; only what the watcher asks for.
 #[derive(Default)]
@@ -66,6 +68,10 @@ impl Tree for Stub {
 
     fn start_sync(&self, _: &PathBuf) {}
 
+    fn owner(&self, _: &Fingerprint) -> Option<Owner> {
+        None
+    }
+
     refuse! {
         read_link(&Place) -> Vec<u8>;
         open(&Place) -> PathBuf;
@@ -80,6 +86,8 @@ impl Tree for Stub {
         set_len(&PathBuf, u64) -> ();
         sync(&PathBuf) -> ();
         set_mode(&PathBuf, u32) -> ();
+        set_owner(&PathBuf, &Owner) -> Option<OwnerLeft>;
+        set_owner_of(&Place, &Owner) -> Option<OwnerLeft>;
         set_mtime(&PathBuf, i64) -> ();
         open_for_metadata(&Place) -> PathBuf;
         set_mtime_of(&Place, i64) -> ();

@@ -7,8 +7,10 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use recsync::tree::{
-    DirEntry, Fingerprint, Kind, Place, RootError, Space, Tree, TreeError, Writer,
+    DirEntry, Fingerprint, Kind, OwnerLeft, Place, RootError, Space, Tree, TreeError, Writer,
 };
+
+use recsync_proto::{Account, Owner};
 
 use crate::fs::{Body, Fs, Id, ROOT, RenameHow};
 use crate::rng::Rng;
@@ -445,6 +447,26 @@ impl<M: Meanwhile> Tree for SimTree<M> {
         Ok(())
     }
 
+    fn owner(&self, stat: &Fingerprint) -> Option<Owner> {
+        let account = |number| Account::of_number(number);
+        Some(Owner { user: account(stat.uid), group: account(stat.gid) })
+    }
+
+    fn set_owner(&self, file: &Handle<M>, owner: &Owner) -> Result<Option<OwnerLeft>, TreeError> {
+        let mut disk = self.enter_file("set_owner", CallKind::Change, file)?;
+        let (uid, gid) = numbers(owner)?;
+        disk.fs.set_owner(file.id, uid, gid);
+        Ok(None)
+    }
+
+    fn set_owner_of(&self, place: &Place, owner: &Owner) -> Result<Option<OwnerLeft>, TreeError> {
+        let mut disk = self.enter("set_owner_of", CallKind::Change, Some(place))?;
+        let id = find(&disk.fs, place)?;
+        let (uid, gid) = numbers(owner)?;
+        disk.fs.set_owner(id, uid, gid);
+        Ok(None)
+    }
+
     fn set_mtime(&self, file: &Handle<M>, mtime_ns: i64) -> Result<(), TreeError> {
         let mut disk = self.enter_file("set_mtime", CallKind::Change, file)?;
         disk.fs.set_mtime(file.id, mtime_ns);
@@ -542,4 +564,12 @@ impl<M: Meanwhile> Tree for SimTree<M> {
 
 fn kind(fs: &Fs, id: Id) -> Kind {
     fs.stat(id).kind
+}
+
+/// Accounts have no names in the simulation.
+fn numbers(owner: &Owner) -> Result<(u32, u32), TreeError> {
+    let number = |account: &Account| {
+        account.as_str().parse().map_err(|_| TreeError::Io(format!("{account} is no number")))
+    };
+    Ok((number(&owner.user)?, number(&owner.group)?))
 }

@@ -41,6 +41,8 @@ struct Attributes {
     mode: u32,
     mtime_ns: i64,
     ctime_ns: i64,
+    uid: u32,
+    gid: u32,
 }
 
 #[derive(Debug, Clone)]
@@ -235,8 +237,8 @@ impl Fs {
             mtime_ns: object.attributes.mtime_ns,
             ctime_ns: object.attributes.ctime_ns,
             mode: object.attributes.mode,
-            uid: 1000,
-            gid: 1000,
+            uid: object.attributes.uid,
+            gid: object.attributes.gid,
             nlink: u32::from(object.linked),
         }
     }
@@ -297,6 +299,19 @@ impl Fs {
         object.attributes.ctime_ns = now;
         object.poisoned = false;
         Ok(())
+    }
+
+    /// Sets owner and group; a file loses its set-id bits.
+    pub fn set_owner(&mut self, id: Id, uid: u32, gid: u32) {
+        let now = self.stamp();
+        let is_file = matches!(self.body(id), Body::File(_));
+        let attributes = &mut self.object_mut(id).attributes;
+        (attributes.uid, attributes.gid) = (uid, gid);
+        if is_file {
+            attributes.mode &= 0o1777;
+        }
+        attributes.ctime_ns = now;
+        self.notify(id, Change::Attributes);
     }
 
     /// Sets permission bits.
@@ -616,7 +631,7 @@ impl Fs {
         let ino = (2..).find(|ino| !self.inos.contains(ino)).expect("numbers do not end");
         self.inos.insert(ino);
         let now = self.stamp();
-        let attributes = Attributes { mode, mtime_ns: now, ctime_ns: now };
+        let attributes = Attributes { mode, mtime_ns: now, ctime_ns: now, uid: 1000, gid: 1000 };
         self.objects.insert(
             id,
             Object {

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use recsync::engine::{
-    Announce, Effect, Engine, Hint, Input, MaxDelete, Noticed, Now, Op, Settings,
+    Announce, Effect, Engine, Hint, Input, MaxDelete, Noticed, Now, Op, OwnerPolicy, Settings,
 };
 use recsync::index::{Index, IndexError, Installed, Memory, Write};
 use recsync::observe::ScanItem;
@@ -193,6 +193,7 @@ impl Node {
             settle: SETTLE,
             max_delete: MaxDelete { percent: Some(50), count: None },
             peers: self.peers.clone(),
+            owner: OwnerPolicy::Name,
         };
         let first_op = u64::try_from(self.now().wall_ns).expect("after 1970");
         let engine = Engine::new(settings, &self.index, first_op, self.fresh)
@@ -375,7 +376,7 @@ impl Life {
             }
             Effect::Announce(announce) => {
                 let (peer, lane) = (announce.peer.clone(), announce.lane);
-                self.queue(&peer, lane, Outgoing::Announce(Box::new(announce)));
+                self.queue(&peer, lane, Outgoing::Announce(announce));
             }
             Effect::Send { peer, lane, message } => {
                 self.queue(&peer, lane, Outgoing::Say(message));

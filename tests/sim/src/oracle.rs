@@ -52,6 +52,8 @@ pub struct Seen {
     pub what: SeenBody,
     /// Permission bits; 0 for a symbolic link.
     pub mode: u32,
+    /// Owner and group.
+    pub owner: (u32, u32),
     /// Modification time of a file, 0 for all else.
     pub mtime_ns: i64,
 }
@@ -262,7 +264,8 @@ pub fn picture(fs: &Fs) -> Picture {
             Body::Dir(_) => (SeenBody::Dir, stat.mode, 0),
             Body::Symlink(target) => (SeenBody::Symlink(target.clone()), 0, 0),
         };
-        picture.insert(path.to_vec(), Seen { what, mode, mtime_ns });
+        let owner = (stat.uid, stat.gid);
+        picture.insert(path.to_vec(), Seen { what, mode, owner, mtime_ns });
     });
     picture
 }

@@ -101,6 +101,7 @@ enum Step {
     MakeDir(Vec<u8>),
     MakeLink(Vec<u8>),
     Chmod(u32),
+    Chown(u32, u32),
     Touch(i64),
     /// Renames what is at the first path over the second.
     Rename(Vec<u8>, Vec<u8>),
@@ -181,6 +182,11 @@ impl Users {
                 plan.add(0, Step::MakeLink(target));
             }
             10 => {
+                if plan.rng.chance(400_000) {
+                    let mut account = || *plan.rng.pick(&[33, 999, 1000]);
+                    let (uid, gid) = (account(), account());
+                    plan.add(0, Step::Chown(uid, gid));
+                }
                 let mode = *plan.rng.pick(&[0o600, 0o640, 0o644, 0o700, 0o755]);
                 plan.add(0, Step::Chmod(mode));
             }
@@ -410,6 +416,11 @@ fn run(script: &mut Script, step: Step, scene: &mut Scene<'_>) -> Result<(), Tre
             let mode = if scene.fs.is_dir(id) { mode | 0o700 } else { mode };
             scene.fs.set_mode(id, mode);
             scene.tell(format_args!("sets the mode of {} to {mode:o}", shown(&path)));
+        }
+        Step::Chown(uid, gid) => {
+            let id = find(scene.fs, &path)?;
+            scene.fs.set_owner(id, uid, gid);
+            scene.tell(format_args!("gives {} to {uid}:{gid}", shown(&path)));
         }
         Step::Touch(mtime_ns) => {
             let id = find(scene.fs, &path)?;

@@ -339,7 +339,7 @@ fn eager_join(ours: &Record, theirs: &Record) -> Record {
     let best = values.max_by_key(|value| (value.stamp.clone(), value.dot)).cloned();
     let mut context = ours.context.clone();
     context.join(&theirs.context);
-    Record { context, values: best.into_iter().collect(), mode: None }
+    Record { context, values: best.into_iter().collect(), mode: None, owner: None }
 }
 
 /// Runs `histories` and returns how many of them ended in each way.
