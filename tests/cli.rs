@@ -104,21 +104,24 @@ fn help_lists_the_commands() {
     Usage: recsync [OPTIONS] <COMMAND>
 
     Commands:
-      init      Makes this node's config file, its key and certificate, and each share's root marker
-      identity  Prints this node's name and fingerprint, for `recsync peer add` on the other nodes
-      peer      Adds, removes or lists the nodes that this one is paired with
-      share     Adds or lists the directory trees that are kept in step
-      check     Reads the config as `run` would and reports every mistake with file, line and column
-      run       Run the daemon in the foreground, until SIGTERM or Ctrl-C
-      verify    Compares the shares with the peers' as they are on disk now
-      status    Shows peers, shares, lag, queues, throughput, recent errors and conflicts
-      health    Says whether the daemon does its job, for Keepalived's track_script and container probes
-      confirm   Lists what a guard holds back (mass delete, replaced disk), lets it go or undoes it
-      trash     Lists, puts back or erases what peers' deletes and overwrites removed here
-      rescan    Has the daemon scan a share, or all of them, from top to bottom now
-      reload    Has the daemon read its config again, and prints what changed
-      demo      Shows two real daemons at work: calls are recorded on both sides, then both are compared
-      help      Print this message or the help of the given subcommand(s)
+      init       Makes this node's config file, its key and certificate, and each share's root marker
+      identity   Prints this node's name and fingerprint, for `recsync peer add` on the other nodes
+      peer       Adds, removes or lists the nodes that this one is paired with
+      share      Adds or lists the directory trees that are kept in step
+      check      Reads the config as `run` would and reports every mistake with file, line and column
+      run        Run the daemon in the foreground, until SIGTERM or Ctrl-C
+      verify     Compares the shares with the peers' as they are on disk now
+      status     Shows peers, shares, lag, queues, throughput, recent errors and conflicts
+      health     Says whether the daemon does its job, for Keepalived's track_script and container
+                 probes
+      confirm    Lists what a guard holds back (mass delete, replaced disk), lets it go or undoes it
+      trash      Lists, puts back or erases what peers' deletes and overwrites removed here
+      conflicts  Lists conflict copies, shows how they differ, and resolves them
+      rescan     Has the daemon scan a share, or all of them, from top to bottom now
+      reload     Has the daemon read its config again, and prints what changed
+      demo       Shows two real daemons at work: calls are recorded on both sides, then both are
+                 compared
+      help       Print this message or the help of the given subcommand(s)
 
     Options:
       -h, --help     Print help
@@ -379,7 +382,7 @@ fn a_node_cannot_be_its_own_peer() {
     assert_snapshot!([by_key.stderr, by_name.stderr].concat(), @"
     recsync: peer fs2: this is the fingerprint of this node itself; give the one that `recsync identity` prints on fs2
     recsync: [DIR]/node/recsync.toml is as it was: the change would make it invalid:
-    [DIR]/node/recsync.toml:44:8: peer.name: `fs1` is this node; a node is not its own peer
+    [DIR]/node/recsync.toml:46:8: peer.name: `fs1` is this node; a node is not its own peer
     ");
     assert_eq!(scratch.text(), before);
 
@@ -389,7 +392,7 @@ fn a_node_cannot_be_its_own_peer() {
     fs::write(scratch.config(), by_hand).unwrap();
     let ran = scratch.run(&["check"]);
     assert_eq!(ran.code, Some(1));
-    assert_snapshot!(ran.stdout, @"[DIR]/node/recsync.toml:45:15: peer.fingerprint: this is the fingerprint of this node itself; take the one that `recsync identity` prints on fs2");
+    assert_snapshot!(ran.stdout, @"[DIR]/node/recsync.toml:47:15: peer.fingerprint: this is the fingerprint of this node itself; take the one that `recsync identity` prints on fs2");
 }
 
 #[test]
@@ -483,7 +486,7 @@ fn check_warns_of_what_will_not_stop_it() {
       share  recordings in [DIR]/rec, settle 20ms, trash 7days, max_delete "50%", scan every 1day
     [DIR]/node/recsync.toml:1:1: warning: peer: there is no peer, so nothing goes anywhere; add one with `recsync peer add`
     [DIR]/node/recsync.toml:32:8: warning: share.path: [DIR]/rec has no marker .recsync/share.toml: is the disk mounted? The share waits until it is back; if this directory never had one, `recsync share add` makes it
-    [DIR]/node/recsync.toml:44:7: warning: http.api: whoever reaches 0.0.0.0:9873 sees the status page and the API, without a password: the paths of recordings (names hold telephone numbers), peers, errors; leave it out unless a firewall or a proxy guards it
+    [DIR]/node/recsync.toml:46:7: warning: http.api: whoever reaches 0.0.0.0:9873 sees the status page and the API, without a password: the paths of recordings (names hold telephone numbers), peers, errors; leave it out unless a firewall or a proxy guards it
     "#);
 }
 

@@ -9,6 +9,8 @@
 mod apart;
 #[path = "nodes/big.rs"]
 mod big;
+#[path = "nodes/conflicts.rs"]
+mod conflicts;
 #[path = "nodes/files.rs"]
 mod files;
 #[path = "nodes/guards.rs"]

@@ -7,6 +7,7 @@
 
 mod check;
 mod confirm;
+mod conflicts;
 mod demo;
 mod health;
 mod identity;
@@ -122,6 +123,7 @@ enum Command {
     Health(health::Args),
     Confirm(confirm::Args),
     Trash(trash::Args),
+    Conflicts(conflicts::Args),
     Rescan(rescan::Args),
     Reload(reload::Args),
     Demo(demo::Args),
@@ -142,6 +144,7 @@ fn dispatch(global: &Global, command: Command) -> anyhow::Result<Exit> {
             Err(error) => health::unhealthy(&[error.to_string()]),
         },
         Command::Confirm(args) => confirm::run(&global.control()?, args),
+        Command::Conflicts(args) => conflicts::run(&global.control()?, args),
         Command::Trash(args) => trash::run(&global.control()?, args),
         Command::Rescan(args) => rescan::run(&global.control()?, args),
         Command::Reload(args) => reload::run(&global.control()?, args),

@@ -106,7 +106,7 @@ fn shares(status: &Status, style: Style) -> String {
             plain(bytes(share.bytes)),
             plain(count(share.pending_files)),
             doubtful(share.quarantined_files),
-            doubtful(share.conflicts),
+            doubtful(share.conflict_copies),
             doubtful(share.unwatched_dirs),
         ]
     };

@@ -158,6 +158,7 @@ fn table(entries: &[TrashEntry], style: Style) -> String {
         let why = match entry.why {
             TrashWhy::Deleted => format!("deleted{by}"),
             TrashWhy::Replaced => format!("replaced{by}"),
+            TrashWhy::Resolved => "conflict resolved".to_owned(),
             TrashWhy::Found => "not known".to_owned(),
         };
         let size = match entry.kind {

@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use recsync_proto::SharePath;
+
 use super::desk::Desk;
 use super::site::Site;
 use crate::engine::Load;
@@ -55,6 +57,8 @@ pub(super) struct BoardState {
     pub(super) unwatched: usize,
     pub(super) unwatched_why: Option<String>,
     pub(super) scan: ScanReport,
+    /// Paths with many conflict copies, a few of them, and how many each has.
+    pub(super) crowded: Vec<(SharePath, u64)>,
 }
 
 impl ShareBoard {
@@ -69,6 +73,7 @@ impl ShareBoard {
             unwatched: 0,
             unwatched_why: None,
             scan: ScanReport::default(),
+            crowded: Vec::new(),
         };
         ShareBoard { state: Mutex::new(state), batches: AtomicU64::new(0) }
     }
@@ -122,6 +127,10 @@ impl ShareBoard {
     pub(super) fn set_unwatched(&self, unwatched: usize, why: Option<String>) {
         let mut state = self.lock();
         (state.unwatched, state.unwatched_why) = (unwatched, why);
+    }
+
+    pub(super) fn set_crowded(&self, crowded: Vec<(SharePath, u64)>) {
+        self.lock().crowded = crowded;
     }
 
     pub(super) fn set_scan(&self, scan: ScanReport) {

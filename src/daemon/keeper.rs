@@ -1,18 +1,26 @@
-//! The thread that looks after a share's trash: expires it, a little at a time.
+//! The thread that looks after a share's trash, which it expires a little at a time, and counts the
+//! conflict copies.
 //!
 //! **Invariant:** one step looks at no more than [`STEP`] objects and is followed by a rest, so that a
 //! large trash is no load; what is not in the index yet is not touched, for its switch is not done.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use recsync_proto::SharePath;
+
+use super::board::ShareBoard;
+use super::service::crowded;
 use super::share::{Common, ToShare};
 use super::site::Site;
+use crate::engine::conflict::{Copy, parse_copy};
 use crate::index::{IndexError, IndexRead as _, TrashKey, Trashed, Write};
 use crate::telemetry::events::Problem;
+use crate::telemetry::metrics;
 use crate::trash::{self, Pass, Seen, Walk};
 use crate::tree::{Place, Tree as _, TreeError};
 
@@ -28,6 +36,16 @@ const AUDIT_EVERY: Duration = Duration::from_secs(24 * 3_600);
 /// somebody still does: as a file of the share waits.
 const DOUBT: Duration = Duration::from_secs(600);
 
+/// How many copies of one path are worth a word (contract).
+const CROWDED: u64 = 10;
+/// Such paths that are named.
+const CROWDED_NAMED: usize = 5;
+/// Such paths that were named in the log, and are not again.
+const SAID_MAX: usize = 1_000;
+/// Conflict copies are counted anew when their number changes, and this often, as one may have come
+/// while another went.
+const COUNT_EVERY: Duration = Duration::from_secs(60);
+
 /// The thread, while a share runs.
 #[derive(Debug)]
 pub(super) struct Keeper {
@@ -40,12 +58,19 @@ impl Keeper {
     ///
     /// # Errors
     /// If the kernel refuses a thread.
-    pub(super) fn start(site: Arc<Site>, common: Common, search: bool) -> std::io::Result<Self> {
+    pub(super) fn start(
+        site: Arc<Site>,
+        common: Common,
+        board: Arc<ShareBoard>,
+        search: bool,
+    ) -> std::io::Result<Self> {
         let (wake, asleep) = channel();
         let name = format!("trash-{}", site.name);
         let mut worker = Worker {
             site,
             common,
+            board,
+            copies: Copies::default(),
             walk: search.then(Walk::default),
             audit: Some(Pass::default()),
             audit_due: AUDIT_EVERY,
@@ -67,6 +92,8 @@ impl Keeper {
 struct Worker {
     site: Arc<Site>,
     common: Common,
+    board: Arc<ShareBoard>,
+    copies: Copies,
     /// The search for files that the index does not know.
     walk: Option<Walk>,
     /// The look at everything that it knows.
@@ -100,7 +127,7 @@ impl Worker {
         if self.site.tree.check_root().is_err() {
             return Ok(false);
         }
-        let more = [self.search()?, self.expire()?, self.audit()?];
+        let more = [self.search()?, self.expire()?, self.audit()?, self.count_copies()?];
         Ok(more.contains(&true))
     }
 
@@ -160,6 +187,43 @@ impl Worker {
         Ok(self.audit.is_some())
     }
 
+    /// Counts the conflict copies, and says once where there are many of one path.
+    fn count_copies(&mut self) -> Result<bool, IndexError> {
+        let now = self.common.clock.now().mono;
+        let total = self.site.readers.with(|reader| reader.copies_count())?;
+        let label = metrics::Share::new(self.site.name.clone());
+        self.common.metrics.conflict_copies.with(label.clone()).set(total);
+        let copies = &mut self.copies;
+        if copies.tally.is_none() && (copies.total != Some(total) || now >= copies.due) {
+            copies.total = Some(total);
+            copies.due = now + COUNT_EVERY;
+            copies.tally = Some(Tally::default());
+        }
+        let Some(tally) = &mut copies.tally else { return Ok(false) };
+        let after = tally.after.clone().unwrap_or(SharePath::root());
+        let some = self.site.readers.with(|reader| reader.copies(&after, STEP))?;
+        for copy in &some {
+            tally.add(&copy.path);
+        }
+        if some.len() == STEP {
+            return Ok(true);
+        }
+        tally.close_all();
+        let (paths, many) = (tally.crowded, std::mem::take(&mut tally.named));
+        copies.tally = None;
+        self.common.metrics.crowded_paths.with(label).set(paths);
+        for (path, count) in &many {
+            if copies.said.len() < SAID_MAX && copies.said.insert(path.clone()) {
+                let message = crowded(path, *count);
+                let (share, path) = (Some(self.site.name.clone()), Some(path.clone()));
+                let problem = Problem { kind: "conflicts", share, peer: None, path, message };
+                self.common.events.report(self.common.clock.now(), problem);
+            }
+        }
+        self.board.set_crowded(many);
+        Ok(false)
+    }
+
     fn remove(&self, expired: &[Trashed]) {
         let (gone, failed) = trash::remove(&*self.site.tree, expired);
         if !gone.is_empty() {
@@ -190,6 +254,55 @@ impl Worker {
         let problem = Problem { kind: "trash", share, peer: None, path: None, message };
         self.common.events.report(self.common.clock.now(), problem);
     }
+}
+
+/// What is known of the conflict copies.
+#[derive(Debug, Default)]
+struct Copies {
+    total: Option<u64>,
+    due: Duration,
+    tally: Option<Tally>,
+    said: BTreeSet<SharePath>,
+}
+
+/// A count of the copies of each path, as they come by directory and name: only those of names with
+/// one beginning are open at a time.
+#[derive(Debug, Default)]
+struct Tally {
+    after: Option<SharePath>,
+    open: BTreeMap<SharePath, u64>,
+    crowded: u64,
+    named: Vec<(SharePath, u64)>,
+}
+
+impl Tally {
+    fn add(&mut self, copy: &SharePath) {
+        self.after = Some(copy.clone());
+        let Some(Copy { of, .. }) = parse_copy(copy) else { return };
+        let begins = |known: &SharePath| {
+            known.parent() == of.parent() && stem(known.name()) == stem(of.name())
+        };
+        if self.open.keys().next().is_some_and(|known| !begins(known)) {
+            self.close_all();
+        }
+        *self.open.entry(of).or_default() += 1;
+    }
+
+    fn close_all(&mut self) {
+        for (path, count) in std::mem::take(&mut self.open) {
+            if count >= CROWDED {
+                self.crowded += 1;
+                if self.named.len() < CROWDED_NAMED {
+                    self.named.push((path, count));
+                }
+            }
+        }
+    }
+}
+
+fn stem(name: &[u8]) -> &[u8] {
+    let end = name.iter().rposition(|&byte| byte == b'.').filter(|&at| at > 0);
+    &name[..end.unwrap_or(name.len())]
 }
 
 /// Returns the time that lies so long before another, nanoseconds since 1970.

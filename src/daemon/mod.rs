@@ -13,6 +13,7 @@
 mod accept;
 mod board;
 mod changes;
+mod conflicts;
 mod credit;
 mod desk;
 mod gate;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use recsync_proto::message::{DigestEntry, DigestKind};
-use recsync_proto::{NodeName, Owner, ShareName};
+use recsync_proto::{NodeName, Owner, ShareName, SharePath};
 
 use super::accept::{self, AcceptError};
 use super::board::{BoardState, Stage};
@@ -18,11 +18,14 @@ use crate::config;
 use crate::engine::Input;
 use crate::index::IndexRead as _;
 use crate::serve::api::{
-    Decided, Difference, DifferenceKind, Health, Held, Pause, PauseReason, PeerHealth, PeerShare,
-    PeerStatus, Purged, Ready, Reloaded, Rescan, Restored, ShareState, ShareStatus, Status,
-    TrashPage, VerifyCheck, VerifyReport, VerifySide,
+    ConflictPage, ConflictView, Decided, Difference, DifferenceKind, Health, Held, Pause,
+    PauseReason, PeerHealth, PeerShare, PeerStatus, Purged, Ready, Reloaded, Rescan, Resolved,
+    Restored, ShareState, ShareStatus, Status, TrashPage, VerifyCheck, VerifyReport, VerifySide,
 };
-use crate::serve::{Answer, CommandError, Decision, Purge, Restore, Service, TrashQuery, Verify};
+use crate::serve::{
+    Answer, CommandError, ConflictQuery, Decision, Named, Purge, Resolve, Restore, Service,
+    TrashQuery, Verify,
+};
 use crate::telemetry::metrics::{Share, SharePeer};
 use crate::telemetry::{Format, Timestamp};
 use crate::tree::RootError;
@@ -110,10 +113,34 @@ impl Service for Door {
         Box::pin(async move { on_thread(move || node.restore(&restore)).await })
     }
 
+    fn conflicts(&self, query: ConflictQuery) -> Answer<'_, Result<ConflictPage, CommandError>> {
+        let node = self.0.clone();
+        Box::pin(async move { on_thread(move || node.conflict_page(&query)).await })
+    }
+
+    fn conflict(&self, path: Named) -> Answer<'_, Result<ConflictView, CommandError>> {
+        let node = self.0.clone();
+        Box::pin(async move { on_thread(move || node.conflict_view(&path)).await })
+    }
+
+    fn resolve(&self, resolve: Resolve) -> Answer<'_, Result<Resolved, CommandError>> {
+        let node = self.0.clone();
+        Box::pin(async move { on_thread(move || node.resolve(&resolve)).await })
+    }
+
     fn purge(&self, purge: Purge) -> Answer<'_, Result<Purged, CommandError>> {
         let node = self.0.clone();
         Box::pin(async move { on_thread(move || node.purge(&purge)).await })
     }
+}
+
+/// Says that a path has many conflict copies.
+pub(super) fn crowded(path: &SharePath, copies: u64) -> String {
+    let path = path.to_string();
+    format!(
+        "{path} has {copies} conflict copies: look at them with `recsync conflicts show {path}`, and \
+         clear them with `recsync conflicts resolve {path} --keep winner`"
+    )
 }
 
 async fn on_thread<R: Send + 'static>(work: impl FnOnce() -> R + Send + 'static) -> R {
@@ -285,7 +312,8 @@ impl Node {
             .as_ref()
             .map(|running| running.site.readers.with(|reader| reader.pending_files()).unwrap_or(0));
         let weak = state.running.as_ref().and_then(|running| running.site.tree.weak_probe());
-        let notes = state.unwatched_why.into_iter().chain(weak.map(str::to_owned));
+        let crowded = state.crowded.iter().map(|(path, copies)| crowded(path, *copies));
+        let notes = crowded.chain(state.unwatched_why).chain(weak.map(str::to_owned));
         let notes = notes.chain(self.common.events.owners_left(&host.name));
         ShareStatus {
             name: host.name.to_string(),
@@ -297,7 +325,8 @@ impl Node {
             unwatched_dirs: state.unwatched as u64,
             pending_files: pending.unwrap_or(0),
             quarantined_files: state.load.failing as u64,
-            conflicts: metrics.conflicts.with(label).get(),
+            conflicts: metrics.conflicts.with(label.clone()).get(),
+            conflict_copies: metrics.conflict_copies.with(label).get(),
             skipped,
             notes: notes.collect(),
         }

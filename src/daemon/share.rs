@@ -207,7 +207,8 @@ pub(super) fn run(
     let desk = Desk::start(site.clone()).map_err(system)?;
     // Without an index, or after a crash, there may be files that it does not know.
     let search = fresh || last_stop != LastStop::Clean;
-    let keeper = Keeper::start(site.clone(), common.clone(), search).map_err(system)?;
+    let keeper =
+        Keeper::start(site.clone(), common.clone(), board.clone(), search).map_err(system)?;
     let (watcher, watch_handle) = spawn_watcher(&site, setup).map_err(system)?;
     board.started(Running { site: site.clone(), watch: watch_handle.clone(), desk: desk.clone() });
 

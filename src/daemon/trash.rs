@@ -207,24 +207,24 @@ fn target(
     }
 }
 
-fn site_of(host: &Host) -> Result<Arc<Site>, CommandError> {
+pub(super) fn site_of(host: &Host) -> Result<Arc<Site>, CommandError> {
     match host.board.get().running {
         Some(running) => Ok(running.site),
         None => Err(CommandError::Refused(format!(
-            "its trash cannot be reached now: {}",
+            "the share cannot be used now: {}",
             unready(host).unwrap_or_else(|| format!("{}: it is being started", host.name))
         ))),
     }
 }
 
-fn read<R>(
+pub(super) fn read<R>(
     site: &Site,
     read: impl FnOnce(&crate::index::Reader) -> Result<R, IndexError>,
 ) -> Result<R, CommandError> {
     site.readers.with(read).map_err(|error| CommandError::Failed(error.to_string()))
 }
 
-fn is_or_lies_below(path: &SharePath, dir: &SharePath) -> bool {
+pub(super) fn is_or_lies_below(path: &SharePath, dir: &SharePath) -> bool {
     dir.is_root() || path == dir || path.is_below(dir)
 }
 
@@ -249,6 +249,7 @@ fn entry(host: &Host, site: &Site, row: &Trashed) -> Option<TrashEntry> {
         },
         time: Timestamp::from_ns(row.since_ns),
         why: match row.why {
+            Why::Resolved => TrashWhy::Resolved,
             Why::Deleted => TrashWhy::Deleted,
             Why::Replaced => TrashWhy::Replaced,
             Why::Found => TrashWhy::Found,

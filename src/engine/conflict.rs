@@ -7,6 +7,8 @@
 use recsync_proto::path::COMPONENT_LEN_MAX;
 use recsync_proto::{Dot, NodeName, SharePath, Value};
 
+use crate::index::COPY_MARK;
+
 /// How many hex digits of the version the name shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Digits {
@@ -74,12 +76,47 @@ fn split_extension(name: &[u8]) -> (&[u8], &[u8]) {
     }
 }
 
+/// What the name of a conflict copy tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Copy {
+    /// The path that it lost; the end of a long name is missing.
+    pub of: SharePath,
+    /// Who wrote it.
+    pub node: String,
+    /// Its mtime, `YYYYMMDDTHHMMSSZ`.
+    pub time: String,
+}
+
+/// Returns what a path's name tells if it is a conflict copy's.
+pub fn parse_copy(path: &SharePath) -> Option<Copy> {
+    let name = path.name();
+    let (stem, extension) = split_copy(name)?;
+    let of = path.parent().join(&[stem, extension].concat()).ok()?;
+    let middle = &name[stem.len() + COPY_MARK.len()..name.len() - extension.len()];
+    let middle = str::from_utf8(middle).ok()?;
+    // NODE-TIME-VERSION; the node may hold `-`.
+    let (rest, _) = middle.rsplit_once('-')?;
+    let (node, time) = rest.rsplit_once('-')?;
+    Some(Copy { of, node: node.to_owned(), time: time.to_owned() })
+}
+
+/// Returns an ordinary name for a copy that is to stay: `stem-NODE-TIME.ext`, then with `-2`, `-3` …
+pub fn kept_apart(path: &SharePath, taken: u32) -> Option<SharePath> {
+    let copy = parse_copy(path)?;
+    let (stem, extension) = split_copy(path.name())?;
+    let number = if taken == 0 { String::new() } else { format!("-{}", taken + 1) };
+    let suffix = format!("-{}-{}{number}", copy.node, copy.time);
+    let room = COMPONENT_LEN_MAX.checked_sub(suffix.len() + extension.len())?;
+    let name = [cut(stem, room), suffix.as_bytes(), extension].concat();
+    path.parent().join(&name).ok()
+}
+
 /// Splits the name of a conflict copy into the stem and the extension of the name it was made
 /// from; none if the name is no conflict copy's.
 fn split_copy(name: &[u8]) -> Option<(&[u8], &[u8])> {
-    const MARK: &[u8] = b".conflict-";
-    let at = name.windows(MARK.len()).rposition(|window| window == MARK).filter(|&at| at > 0)?;
-    let rest = &name[at + MARK.len()..];
+    let at = name.windows(COPY_MARK.len()).rposition(|window| window == COPY_MARK);
+    let at = at.filter(|&at| at > 0)?;
+    let rest = &name[at + COPY_MARK.len()..];
     // NODE may hold `-` and `.`: what follows it tells where it ends.
     let (node, len) =
         (1..rest.len()).find_map(|end| Some((&rest[..end], version_len(&rest[end..])?)))?;

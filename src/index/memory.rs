@@ -11,8 +11,8 @@ use std::ops::Bound;
 use recsync_proto::{Content, Epoch, Hash, NodeName, Seq, SharePath};
 
 use super::{
-    Backlog, Entry, Guard, GuardState, Index, IndexError, IndexRead, Intent, LastStop, Logged,
-    PeerCursor, Stand, TrashKey, Trashed, Write, rules,
+    Backlog, COPY_MARK, Entry, Guard, GuardState, Index, IndexError, IndexRead, Intent, LastStop,
+    Logged, PeerCursor, Stand, TrashKey, Trashed, Write, rules,
 };
 
 /// An index in memory. "Durable" is what [`Memory::crash`] leaves: the state at the last commit.
@@ -366,6 +366,16 @@ impl IndexRead for Memory {
         Ok(spent.map(|seq| self.entries.log[seq].clone()).collect())
     }
 
+    fn copies(&self, after: &SharePath, limit: usize) -> Result<Vec<Logged>, IndexError> {
+        let after = after.split();
+        let copies = self.entries.copies().filter(|(path, _)| path.split() > after);
+        Ok(copies.take(limit).map(|(path, _)| self.entries.logged(&path)).collect())
+    }
+
+    fn copies_count(&self) -> Result<u64, IndexError> {
+        Ok(self.entries.copies().count() as u64)
+    }
+
     fn trash_after(&self, after: TrashKey, limit: usize) -> Result<Vec<Trashed>, IndexError> {
         let later = self.trash.range((Bound::Excluded(after), Bound::Unbounded));
         Ok(later.take(limit).map(|(_, trashed)| trashed.clone()).collect())
@@ -476,6 +486,12 @@ impl Entries {
                 (dir.join(name).expect("it was a path when it was stored"), entry)
             })
         })
+    }
+
+    /// Returns the installed objects that have a conflict copy's mark in their names.
+    fn copies(&self) -> impl Iterator<Item = (SharePath, &Entry)> {
+        let marked = |name: &[u8]| name.windows(COPY_MARK.len()).any(|part| part == COPY_MARK);
+        self.all().filter(move |(path, entry)| entry.installed.is_some() && marked(path.name()))
     }
 
     /// Returns the entry of a path that one of the derived sets names.

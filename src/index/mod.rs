@@ -138,6 +138,9 @@ pub struct Intent {
     pub staged: Option<Content>,
 }
 
+/// What the name of every conflict copy holds; the index finds them by it.
+pub const COPY_MARK: &[u8] = b".conflict-";
+
 /// Why something lies in the trash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Why {
@@ -145,6 +148,8 @@ pub enum Why {
     Deleted,
     /// Another version took its name.
     Replaced,
+    /// A person resolved a conflict, and chose the other version.
+    Resolved,
     /// It was found there: the index that knew is lost, or a crash came between.
     Found,
 }
@@ -387,6 +392,11 @@ pub trait IndexRead {
     /// Returns tombstones at positions up to `through` with nothing installed, by position, at
     /// most `limit`.
     fn tombstones(&self, through: Seq, limit: usize) -> Result<Vec<SharePath>, IndexError>;
+    /// Returns what is installed under a name that holds [`COPY_MARK`], by directory and then name,
+    /// after a path (the root: all), at most `limit`.
+    fn copies(&self, after: &SharePath, limit: usize) -> Result<Vec<Logged>, IndexError>;
+    /// Returns how many there are.
+    fn copies_count(&self) -> Result<u64, IndexError>;
     /// Returns what lies in the trash after a key, the oldest first, at most `limit`.
     fn trash_after(&self, after: TrashKey, limit: usize) -> Result<Vec<Trashed>, IndexError>;
     /// Returns what lies in the trash before a key, the newest first, at most `limit`.

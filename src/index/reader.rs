@@ -181,11 +181,20 @@ pub(super) mod sql {
         select_trash!("WHERE (since_ns, id) < (?1, ?2) ORDER BY since_ns DESC, id DESC LIMIT ?3");
     pub(crate) const TRASH_AT: &str =
         select_trash!("INDEXED BY trash_place WHERE day = ?1 AND at = ?2");
+    pub(crate) const COPIES: &str = select_entries!(
+        "INDEXED BY copies
+         WHERE content IS NOT NULL AND instr(name, x'2e636f6e666c6963742d') > 0
+             AND (dir, name) > (?1, ?2)
+         ORDER BY dir, name LIMIT ?3"
+    );
+    // Walks the copies alone.
+    pub(crate) const COPIES_COUNT: &str = "SELECT COUNT(*) FROM entries INDEXED BY copies
+        WHERE content IS NOT NULL AND instr(name, x'2e636f6e666c6963742d') > 0";
     pub(crate) const TRASH_TOTAL: &str = "SELECT trash_files, trash_bytes FROM state";
 
     /// Those that must not walk a table.
     #[cfg(test)]
-    pub(crate) const SEARCHES: [&str; 20] = [
+    pub(crate) const SEARCHES: [&str; 21] = [
         ENTRY,
         CHILDREN,
         LIVE_BELOW,
@@ -203,6 +212,7 @@ pub(super) mod sql {
         FIRST_LACKED,
         LACKED,
         TOMBSTONES,
+        COPIES,
         TRASH_AFTER,
         TRASH_BEFORE,
         TRASH_AT,
@@ -344,6 +354,15 @@ impl IndexRead for Reader {
     fn tombstones(&self, through: Seq, limit: usize) -> Result<Vec<SharePath>, IndexError> {
         let params = params![position(through), count(limit)];
         self.all(sql::TOMBSTONES, params, |row| row::path(row, 0))
+    }
+
+    fn copies(&self, after: &SharePath, limit: usize) -> Result<Vec<Logged>, IndexError> {
+        let (dir, name) = after.split();
+        self.all(sql::COPIES, params![dir, name, count(limit)], row::logged)
+    }
+
+    fn copies_count(&self) -> Result<u64, IndexError> {
+        self.one(sql::COPIES_COUNT, [], |row| Ok(row.get::<_, i64>(0)?.cast_unsigned()))
     }
 
     fn trash_after(&self, after: TrashKey, limit: usize) -> Result<Vec<Trashed>, IndexError> {

@@ -135,6 +135,7 @@ pub(super) fn trashed_params(trashed: &Trashed) -> Vec<ToSqlOutput<'_>> {
         Why::Deleted => 1,
         Why::Replaced => 2,
         Why::Found => 3,
+        Why::Resolved => 4,
     };
     params.extend([int(why), trashed.peer.as_ref().map_or_else(null, |peer| text(peer.as_str()))]);
     params
@@ -146,6 +147,7 @@ pub(super) fn trashed(row: &Row<'_>) -> Result<Trashed> {
         1 => Why::Deleted,
         2 => Why::Replaced,
         3 => Why::Found,
+        4 => Why::Resolved,
         unknown => return Err(bad_column(19, format!("{unknown} is no reason"))),
     };
     let peer: Option<String> = row.get(20)?;

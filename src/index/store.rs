@@ -487,6 +487,14 @@ impl IndexRead for Store {
         self.reads.tombstones(through, limit)
     }
 
+    fn copies(&self, after: &SharePath, limit: usize) -> Result<Vec<Logged>, IndexError> {
+        self.reads.copies(after, limit)
+    }
+
+    fn copies_count(&self) -> Result<u64, IndexError> {
+        self.reads.copies_count()
+    }
+
     fn trash_after(&self, after: TrashKey, limit: usize) -> Result<Vec<Trashed>, IndexError> {
         self.reads.trash_after(after, limit)
     }

@@ -205,7 +205,7 @@ on_both! {
     the_clock_never_falls,
     a_cursor_passes_what_is_acked_or_came_from_the_peer, acks_go_with_their_position,
     held_acks_outlive_the_cursor, a_cursor_at_zero_forgets_all_acks, backlog_counts_what_is_lacked,
-    tombstones_are_found, the_trash_is_found_by_age_and_by_place, what_breaks_a_rule_is_refused_and_undone, a_crash_undoes_all_since_commit,
+    tombstones_are_found, conflict_copies_are_found_by_their_names, the_trash_is_found_by_age_and_by_place, what_breaks_a_rule_is_refused_and_undone, a_crash_undoes_all_since_commit,
     another_epoch_keeps_the_contents_and_resets_cursors, positions_beyond_the_log_are_nobodys,
     paths_may_trade_positions,
 }
@@ -223,6 +223,21 @@ fn a_new_index_is_empty(index: &mut impl Index) {
     assert_eq!(index.acked_through(&node("fs2"), Seq::ZERO), Ok(Seq::ZERO));
     assert_eq!(index.backlog(&node("fs2")), Ok(Backlog::default()));
     assert_eq!(index.commit(), Ok(()));
+}
+
+fn conflict_copies_are_found_by_their_names(index: &mut impl Index) {
+    let all = ["a.conflict-x.wav", "z.conflict-1", "d/b.conflict-y"];
+    for (at, seq) in all.iter().zip(1..) {
+        put(index, at, noted(seq, 1, 1));
+    }
+    put(index, "d/other.wav", noted(8, 1, 1));
+    put(index, "d/gone.conflict-z", gone(9));
+    let names = |after: &str, limit| logged_names(&index.copies(&path(after), limit).unwrap());
+    assert_eq!(names("", ALL), all);
+    assert_eq!(names("", 2), all[..2]);
+    assert_eq!(names(all[1], ALL), all[2..]);
+    assert_eq!(names("a", ALL), all, "a path that is no copy will do");
+    assert_eq!(index.copies_count(), Ok(3));
 }
 
 fn trashed(since_ns: i64, id: u64, at: &str) -> Trashed {

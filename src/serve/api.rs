@@ -69,6 +69,9 @@ pub struct ShareStatus {
     pub quarantined_files: u64,
     /// Conflicts since the start.
     pub conflicts: u64,
+    /// Conflict copies that nobody has resolved.
+    #[serde(default)]
+    pub conflict_copies: u64,
     /// What is never synced.
     pub skipped: Skipped,
     /// What an operator should know once: a weak writer probe, owners that cannot be set.
@@ -392,6 +395,8 @@ pub enum TrashWhy {
     Deleted,
     /// A peer's version took its place.
     Replaced,
+    /// A person resolved a conflict here, and chose the other version.
+    Resolved,
     /// Not known: it was found there.
     Found,
 }
@@ -467,6 +472,153 @@ pub struct Purged {
     pub bytes: u64,
     /// What could not be removed, and why.
     pub failed: Vec<String>,
+}
+
+/// The body of `POST /api/v1/conflicts/list`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConflictsRequest {
+    /// One share; none for all.
+    #[serde(default)]
+    pub share: Option<String>,
+    /// A file, a copy, or a directory.
+    #[serde(default)]
+    pub path: Option<Named>,
+    /// [`ConflictPage::next`] of the answer before.
+    #[serde(default)]
+    pub after: Option<String>,
+}
+
+/// The answer to it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConflictPage {
+    /// A part of the copies, by directory and name; it may be empty although there are more.
+    pub copies: Vec<ConflictCopy>,
+    /// Where it goes on; none at the end.
+    pub next: Option<String>,
+}
+
+/// A conflict copy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConflictCopy {
+    /// The share.
+    pub share: String,
+    /// The name that it lost.
+    pub path: String,
+    /// Its own.
+    pub copy: String,
+    /// Who wrote it.
+    pub node: String,
+    /// Bytes.
+    pub size: u64,
+    /// When it was written.
+    pub mtime: Timestamp,
+    /// BLAKE3 in hex; none for a symbolic link.
+    pub hash: Option<String>,
+}
+
+/// The body of `POST /api/v1/conflicts/show`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConflictRequest {
+    /// The file, or a copy of it.
+    pub path: Named,
+}
+
+/// The answer to it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConflictView {
+    /// The share.
+    pub share: String,
+    /// The name that all of them wanted.
+    pub path: String,
+    /// The winner, if it is there still, and the copies.
+    pub sides: Vec<ConflictSide>,
+}
+
+/// One version.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConflictSide {
+    /// Whether it has the name.
+    pub role: ConflictRole,
+    /// Its own name.
+    pub path: String,
+    /// Who wrote it, if that is known.
+    pub node: Option<String>,
+    /// Bytes.
+    pub size: u64,
+    /// When it was written.
+    pub mtime: Timestamp,
+    /// BLAKE3 in hex; none for what is no file.
+    pub hash: Option<String>,
+    /// For a copy, whether its content is the winner's; none if there is no winner.
+    pub same: Option<bool>,
+}
+
+/// Which side of a conflict a version is on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ConflictRole {
+    /// It has the name.
+    Winner,
+    /// It lost it.
+    Copy,
+}
+
+/// What is to be kept of a conflict.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Keep {
+    /// What has the name; the copies go to the trash.
+    Winner,
+    /// The copy: it gets the name, and what has it goes to the trash.
+    Copy,
+    /// Both: the copies get ordinary names.
+    Both,
+}
+
+/// The body of `POST /api/v1/conflicts/resolve`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ResolveRequest {
+    /// Its share, if the path does not say.
+    #[serde(default)]
+    pub share: Option<String>,
+    /// One copy; or a file, for all of its copies; or a directory, for all below it.
+    pub path: Named,
+    /// What is kept.
+    pub keep: Keep,
+}
+
+/// The answer to it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resolved {
+    /// Names that a copy has got back.
+    pub kept: Vec<String>,
+    /// What went to the trash of this node.
+    pub trashed: Vec<String>,
+    /// Copies that have ordinary names now.
+    pub renamed: Vec<Renamed>,
+    /// Copies that are as they were, and why.
+    pub failed: Vec<NotResolved>,
+}
+
+/// A copy that has another name now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Renamed {
+    /// The name that it had.
+    pub from: String,
+    /// Its name.
+    pub to: String,
+}
+
+/// A copy that is as it was.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NotResolved {
+    /// Which.
+    pub path: String,
+    /// Why.
+    pub why: String,
 }
 
 /// The body of every answer that is an error.

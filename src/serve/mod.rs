@@ -20,13 +20,13 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::time::Duration;
 
-use recsync_proto::{NodeName, ShareName};
+use recsync_proto::{NodeName, ShareName, SharePath};
 use thiserror::Error;
 
 use crate::telemetry::Format;
 use api::{
-    Decided, Health, Purged, Ready, Reloaded, Rescan, Restored, Status, TrashCursor, TrashPage,
-    VerifyReport,
+    ConflictPage, ConflictView, Decided, Health, Keep, Purged, Ready, Reloaded, Rescan, Resolved,
+    Restored, Status, TrashCursor, TrashPage, VerifyReport,
 };
 
 pub use api::Named;
@@ -61,6 +61,12 @@ pub trait Service: Send + Sync + 'static {
     fn trash(&self, query: TrashQuery) -> Answer<'_, Result<TrashPage, CommandError>>;
     /// Puts something from the trash back.
     fn restore(&self, restore: Restore) -> Answer<'_, Result<Restored, CommandError>>;
+    /// Lists a part of the conflict copies.
+    fn conflicts(&self, query: ConflictQuery) -> Answer<'_, Result<ConflictPage, CommandError>>;
+    /// Shows the versions of a path that has conflict copies.
+    fn conflict(&self, path: Named) -> Answer<'_, Result<ConflictView, CommandError>>;
+    /// Resolves conflicts.
+    fn resolve(&self, resolve: Resolve) -> Answer<'_, Result<Resolved, CommandError>>;
     /// Removes something from the trash for good.
     fn purge(&self, purge: Purge) -> Answer<'_, Result<Purged, CommandError>>;
 }
@@ -122,6 +128,30 @@ pub struct Purge {
     pub at: Option<u64>,
     /// What has been there for so long; none for all.
     pub older_than: Option<Duration>,
+}
+
+/// Which conflict copies to list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConflictQuery {
+    /// One share; none for all.
+    pub share: Option<ShareName>,
+    /// A file, a copy, or a directory; none for all.
+    pub path: Option<Named>,
+    /// Where the answer before ended.
+    pub after: Option<(ShareName, SharePath)>,
+    /// How many to look at.
+    pub limit: usize,
+}
+
+/// Which conflicts to resolve, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resolve {
+    /// The share, if the path does not say.
+    pub share: Option<ShareName>,
+    /// One copy; or a file, for all of its copies; or a directory, for all below it.
+    pub path: Named,
+    /// What is kept.
+    pub keep: Keep,
 }
 
 /// Why a command was not carried out; the text says what, why, and what to do.

@@ -12,21 +12,24 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use recsync_proto::{NodeName, ShareName};
+use recsync_proto::{NodeName, ShareName, SharePath};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::api::{
-    DecideRequest, ErrorBody, PurgeRequest, RescanRequest, RestoreRequest, TrashRequest,
-    VerifyRequest,
+    ConflictRequest, ConflictsRequest, DecideRequest, ErrorBody, PurgeRequest, RescanRequest,
+    ResolveRequest, RestoreRequest, TrashRequest, VerifyRequest,
 };
-use super::{CommandError, Decision, Purge, Restore, Scope, Service, TrashQuery, Verify};
+use super::{
+    CommandError, ConflictQuery, Decision, Purge, Resolve, Restore, Scope, Service, TrashQuery,
+    Verify,
+};
 use crate::telemetry::Format;
 
 /// Bodies of requests are a few names; more is a mistake or an attack.
 const BODY_LEN_MAX: usize = 64 * 1024;
-/// Things in the trash in one answer.
-const TRASH_PAGE: usize = 1_000;
+/// Things in the trash, and conflict copies, in one answer.
+const PAGE: usize = 1_000;
 
 type Daemon = State<Arc<dyn Service>>;
 
@@ -49,6 +52,9 @@ pub fn router(service: Arc<dyn Service>, scope: Scope) -> Router {
             .route("/api/v1/confirm", post(decide))
             .route("/api/v1/verify", post(verify))
             .route("/api/v1/reload", post(reload))
+            .route("/api/v1/conflicts/list", post(conflicts))
+            .route("/api/v1/conflicts/show", post(conflict))
+            .route("/api/v1/conflicts/resolve", post(resolve))
             .route("/api/v1/trash/list", post(trash))
             .route("/api/v1/trash/restore", post(restore))
             .route("/api/v1/trash/purge", post(purge));
@@ -110,7 +116,7 @@ async fn reload(State(daemon): Daemon) -> Result<Response, CommandError> {
 async fn trash(State(daemon): Daemon, body: Bytes) -> Result<Response, CommandError> {
     let request = if body.is_empty() { TrashRequest::default() } else { parse(&body)? };
     let TrashRequest { share: name, path, after } = request;
-    let query = TrashQuery { share: share(name)?, path, after, limit: TRASH_PAGE };
+    let query = TrashQuery { share: share(name)?, path, after, limit: PAGE };
     answer(daemon.trash(query).await)
 }
 
@@ -127,6 +133,24 @@ async fn purge(State(daemon): Daemon, body: Bytes) -> Result<Response, CommandEr
     }
     let older_than = older_than_seconds.map(Duration::from_secs);
     answer(daemon.purge(Purge { share: share(name)?, path, at: id(at)?, older_than }).await)
+}
+
+async fn conflicts(State(daemon): Daemon, body: Bytes) -> Result<Response, CommandError> {
+    let request = if body.is_empty() { ConflictsRequest::default() } else { parse(&body)? };
+    let ConflictsRequest { share: name, path, after } = request;
+    let after = after.map(|after| place(&after)).transpose()?;
+    let query = ConflictQuery { share: share(name)?, path, after, limit: PAGE };
+    answer(daemon.conflicts(query).await)
+}
+
+async fn conflict(State(daemon): Daemon, body: Bytes) -> Result<Response, CommandError> {
+    let ConflictRequest { path } = parse(&body)?;
+    answer(daemon.conflict(path).await)
+}
+
+async fn resolve(State(daemon): Daemon, body: Bytes) -> Result<Response, CommandError> {
+    let ResolveRequest { share: name, path, keep } = parse(&body)?;
+    answer(daemon.resolve(Resolve { share: share(name)?, path, keep }).await)
 }
 
 async fn not_here() -> Response {
@@ -176,6 +200,24 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, CommandError> {
 fn share(name: Option<String>) -> Result<Option<ShareName>, CommandError> {
     let name = name.map(ShareName::new).transpose();
     name.map_err(|error| CommandError::Invalid(format!("no share can be called so: {error}")))
+}
+
+/// Parses where an answer ended, `SHARE:PATH` with the path in hex.
+fn place(text: &str) -> Result<(ShareName, SharePath), CommandError> {
+    let parse = || {
+        let (share, path) = text.split_once(':')?;
+        let digits = path
+            .as_bytes()
+            .chunks(2)
+            .map(|pair| u8::from_str_radix(str::from_utf8(pair).ok()?, 16).ok());
+        let bytes = digits.collect::<Option<Vec<u8>>>()?;
+        let path = match bytes.as_slice() {
+            [] => SharePath::root(),
+            bytes => SharePath::new(bytes).ok()?,
+        };
+        Some((ShareName::new(share).ok()?, path))
+    };
+    parse().ok_or_else(|| CommandError::Invalid(format!("`{text}` is where no answer ended")))
 }
 
 fn id(text: Option<String>) -> Result<Option<u64>, CommandError> {

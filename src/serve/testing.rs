@@ -24,6 +24,9 @@ pub(crate) struct Fake {
     pub(crate) trash: Vec<TrashPage>,
     pub(crate) restored: Result<Restored, CommandError>,
     pub(crate) purged: Purged,
+    pub(crate) conflicts: ConflictPage,
+    pub(crate) conflict: ConflictView,
+    pub(crate) resolved: Resolved,
     pub(crate) asked: Mutex<Vec<String>>,
 }
 
@@ -37,6 +40,9 @@ impl Default for Fake {
             trash: vec![],
             restored: Ok(Restored::default()),
             purged: Purged::default(),
+            conflicts: ConflictPage::default(),
+            conflict: ConflictView::default(),
+            resolved: Resolved::default(),
             asked: Mutex::default(),
         }
     }
@@ -109,6 +115,21 @@ impl Service for Fake {
     fn restore(&self, restore: Restore) -> Answer<'_, Result<Restored, CommandError>> {
         self.note(format!("{restore:?}"));
         Box::pin(async { self.restored.clone() })
+    }
+
+    fn conflicts(&self, query: ConflictQuery) -> Answer<'_, Result<ConflictPage, CommandError>> {
+        self.note(format!("{query:?}"));
+        Box::pin(async { Ok(self.conflicts.clone()) })
+    }
+
+    fn conflict(&self, path: Named) -> Answer<'_, Result<ConflictView, CommandError>> {
+        self.note(format!("show {path:?}"));
+        Box::pin(async { Ok(self.conflict.clone()) })
+    }
+
+    fn resolve(&self, resolve: Resolve) -> Answer<'_, Result<Resolved, CommandError>> {
+        self.note(format!("{resolve:?}"));
+        Box::pin(async { Ok(self.resolved.clone()) })
     }
 
     fn purge(&self, purge: Purge) -> Answer<'_, Result<Purged, CommandError>> {
@@ -228,7 +249,8 @@ pub(crate) fn status() -> Status {
                 unwatched_dirs: 0,
                 pending_files: 3,
                 quarantined_files: 1,
-                conflicts: 2,
+                conflicts: 7,
+                conflict_copies: 2,
                 skipped: Skipped {
                     count: 12,
                     first: vec![SkippedPath { path: "run/fs.sock".into(), why: "a socket".into() }],
@@ -250,6 +272,7 @@ pub(crate) fn status() -> Status {
                 pending_files: 0,
                 quarantined_files: 0,
                 conflicts: 0,
+                conflict_copies: 0,
                 skipped: Skipped::default(),
                 notes: vec![],
             },

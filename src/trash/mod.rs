@@ -77,6 +77,55 @@ fn writer_and_stat<T: Tree>(tree: &T, place: &Place) -> Result<(Writer, Fingerpr
     Ok((writer, tree.stat(place)?))
 }
 
+/// Why something was not displaced.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DisplaceError {
+    /// Somebody has it open for writing: it is where it was.
+    Writer,
+    /// The kernel refused.
+    Refused(TreeError),
+}
+
+/// Moves a file or link of the share to a place in the trash, durably. Returns how it stats there.
+///
+/// # Errors
+/// If somebody writes to it, or the kernel refuses; it is where it was, unless it could not be put back.
+pub fn displace<T: Tree>(
+    tree: &T,
+    path: &SharePath,
+    place: &Place,
+) -> Result<Fingerprint, DisplaceError> {
+    let from = Place::Share(path.clone());
+    let writer = |place: &Place| match writer_and_stat(tree, place) {
+        Ok((Writer::Some, _)) => Err(DisplaceError::Writer),
+        Ok((_, stat)) => Ok(stat),
+        Err(why) => Err(DisplaceError::Refused(why)),
+    };
+    writer(&from)?;
+    tree.rename(&from, place).map_err(DisplaceError::Refused)?;
+    let stat = match writer(place) {
+        Ok(stat) => stat,
+        Err(why) => {
+            // If its name is taken again it stays in the trash, where a writer is noticed.
+            return Err(if tree.rename(place, &from).is_ok() {
+                why
+            } else {
+                DisplaceError::Refused(TreeError::Exists)
+            });
+        }
+    };
+    let mut dirs: Vec<Place> = from.parent().into_iter().collect();
+    let mut next = place.parent();
+    while let Some(dir) = next {
+        next = dir.parent();
+        dirs.push(dir);
+    }
+    for dir in dirs {
+        sync_names(tree, &dir).map_err(DisplaceError::Refused)?;
+    }
+    Ok(stat)
+}
+
 /// Removes things for good, in order, and the directories that are empty then. Returns what the
 /// index must forget, and what could not be removed.
 pub fn remove<T: Tree>(tree: &T, trashed: &[Trashed]) -> (Vec<Write>, Vec<(Place, TreeError)>) {

@@ -5,7 +5,7 @@ use recsync_proto::path::{COMPONENT_LEN_MAX, PATH_LEN_MAX};
 use recsync_proto::{Content, Dot, Epoch, Register, Seq, SharePath, Stamp, Value};
 
 use super::harness::{START_NS, node};
-use crate::engine::conflict::{Digits, copy_path, utc, utc_day, version};
+use crate::engine::conflict::{Digits, copy_path, kept_apart, parse_copy, utc, utc_day, version};
 
 const DOT: Dot = Dot { epoch: Epoch(0x0123_4567_89ab_cdef), seq: Seq(42) };
 /// The first 8 bytes of BLAKE3 over `DOT`'s 16 bytes, little-endian.
@@ -142,6 +142,42 @@ fn times_are_utc_and_proleptic() {
     assert_eq!(utc_day(-1), "1969-12-31");
     assert_eq!(utc(i64::MIN), "16770921T001243Z");
     assert_eq!(utc(i64::MAX), "22620411T234716Z");
+}
+
+#[test]
+fn a_copys_name_tells_whose_it_is_and_gives_way_to_an_ordinary_one() {
+    for (name, of, node, apart) in [
+        (
+            "d/a.conflict-fs1-20261122T100000Z-b34ceaa8.wav",
+            "d/a.wav",
+            "fs1",
+            "d/a-fs1-20261122T100000Z.wav",
+        ),
+        (
+            ".x.conflict-a-b.c-20261122T100000Z-b34ceaa8b34ceaa8",
+            ".x",
+            "a-b.c",
+            ".x-a-b.c-20261122T100000Z",
+        ),
+    ] {
+        let path = SharePath::new(name).unwrap();
+        let copy = parse_copy(&path).unwrap();
+        assert_eq!(
+            (copy.of.to_string(), &*copy.node, &*copy.time),
+            (of.into(), node, "20261122T100000Z")
+        );
+        assert_eq!(kept_apart(&path, 0).unwrap().to_string(), apart);
+        assert_ne!(kept_apart(&path, 1), kept_apart(&path, 0));
+        assert_eq!(parse_copy(&kept_apart(&path, 1).unwrap()), None);
+    }
+    for name in [
+        "a.conflict-",
+        "a.conflict-fs1-2026-b34ceaa8.wav",
+        "a.wav",
+        ".conflict-fs1-20261122T100000Z-b34ceaa8",
+    ] {
+        assert_eq!(parse_copy(&SharePath::new(name).unwrap()), None, "{name}");
+    }
 }
 
 fn names() -> impl Strategy<Value = Vec<u8>> {

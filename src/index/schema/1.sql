@@ -41,6 +41,9 @@ CREATE INDEX pending ON entries (seq) WHERE pending;
 CREATE INDEX spent ON entries (seq) WHERE NOT live AND content IS NULL;
 CREATE INDEX live ON entries (dir) WHERE live;
 CREATE INDEX installed ON entries (dir) WHERE content IS NOT NULL;
+-- Conflict copies, by their name alone: x'2e636f6e666c6963742d' is `.conflict-`.
+CREATE INDEX copies ON entries (dir, name)
+    WHERE content IS NOT NULL AND instr(name, x'2e636f6e666c6963742d') > 0;
 CREATE INDEX installed_hash ON entries (substr(hash, 1, 8)) WHERE hash IS NOT NULL;
 CREATE INDEX installed_inode ON entries (ino) WHERE ino IS NOT NULL;
 
@@ -120,7 +123,7 @@ CREATE TABLE trash (
     uid INTEGER NOT NULL,
     gid INTEGER NOT NULL,
     nlink INTEGER NOT NULL,
-    why INTEGER NOT NULL,           -- 1 deleted, 2 replaced, 3 found there
+    why INTEGER NOT NULL,           -- 1 deleted, 2 replaced, 3 found there, 4 resolved
     peer TEXT,                      -- by whom, if it is known
     PRIMARY KEY (since_ns, id)
 ) STRICT, WITHOUT ROWID;

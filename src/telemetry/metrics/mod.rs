@@ -58,6 +58,8 @@ pub struct Metrics {
     pub files_applied: Series<Applied, Counter>,
     pub saved_bytes: Series<SavedBy, Counter>,
     pub conflicts: Series<Share, Counter>,
+    pub conflict_copies: Series<Share, Count>,
+    pub crowded_paths: Series<Share, Count>,
     pub errors: Series<Errors, Counter>,
     pub watch_overflows: Series<Share, Counter>,
     pub scans: Series<Share, Counter>,
@@ -116,6 +118,14 @@ impl Metrics {
             ),
             saved_bytes: d.family("saved_bytes", "Bytes that did not have to cross the wire"),
             conflicts: d.family("conflicts", "Clashes of two versions, both of which were kept"),
+            conflict_copies: d.family(
+                "conflict_copies",
+                "Conflict copies in the share that nobody has resolved",
+            ),
+            crowded_paths: d.family(
+                "crowded_paths",
+                "Paths with ten conflict copies or more",
+            ),
             errors: d.family("errors", "Paths that could not be looked at or changed, each attempt"),
             watch_overflows: d.family(
                 "watch_overflows",
@@ -186,6 +196,8 @@ impl Metrics {
         self.scan_seconds.keep(|share| share_is_known(share.share()), by_share());
         for gauges in [
             &self.trash_bytes,
+            &self.conflict_copies,
+            &self.crowded_paths,
             &self.quarantined_files,
             &self.share_files,
             &self.share_bytes,

@@ -198,6 +198,12 @@ fn text_0_0_4() {
     # HELP recsync_conflicts_total Clashes of two versions, both of which were kept.
     # TYPE recsync_conflicts_total counter
     recsync_conflicts_total{share="recordings"} 0
+    # HELP recsync_conflict_copies Conflict copies in the share that nobody has resolved.
+    # TYPE recsync_conflict_copies gauge
+    recsync_conflict_copies{share="recordings"} 0
+    # HELP recsync_crowded_paths Paths with ten conflict copies or more.
+    # TYPE recsync_crowded_paths gauge
+    recsync_crowded_paths{share="recordings"} 0
     # HELP recsync_errors_total Paths that could not be looked at or changed, each attempt.
     # TYPE recsync_errors_total counter
     recsync_errors_total{share="recordings",kind="denied"} 0
