@@ -9,6 +9,8 @@
 mod apart;
 #[path = "nodes/big.rs"]
 mod big;
+#[path = "nodes/clocks.rs"]
+mod clocks;
 #[path = "nodes/conflicts.rs"]
 mod conflicts;
 #[path = "nodes/files.rs"]
@@ -28,6 +30,8 @@ mod service;
 #[path = "nodes/storms.rs"]
 mod storms;
 mod support;
+#[path = "nodes/three.rs"]
+mod three;
 #[path = "nodes/trash.rs"]
 mod trash;
 #[path = "nodes/writers.rs"]

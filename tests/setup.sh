@@ -11,6 +11,7 @@ want setpriv util-linux
 want openssl openssl
 want ip iproute2
 want mkfs.ext4 e2fsprogs
+want faketime faketime
 want mkfs.xfs xfsprogs
 want mkfs.btrfs btrfs-progs
 # What benches/compare.rs compares with.

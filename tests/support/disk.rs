@@ -21,9 +21,21 @@ impl Disk {
     /// Mounts a new filesystem of a kind at a directory. None, and a line that says so, where that
     /// cannot be had.
     pub(crate) fn new(test: &str, kind: &str, dir: &Path) -> Option<Disk> {
+        Disk::with_options(test, kind, &[], dir)
+    }
+
+    /// As [`Disk::new`], with options of `mkfs`.
+    pub(crate) fn with_options(
+        test: &str,
+        kind: &str,
+        options: &[&str],
+        dir: &Path,
+    ) -> Option<Disk> {
         let image = dir.with_extension("image");
         File::create(&image).unwrap().set_len(SIZE).unwrap();
-        let made = run(&format!("mkfs.{kind}"), &[Path::new("-q"), &image]);
+        let mut args: Vec<&Path> = ["-q"].iter().chain(options).map(Path::new).collect();
+        args.push(&image);
+        let made = run(&format!("mkfs.{kind}"), &args);
         let mut disk = Disk { image, dir: dir.to_owned(), is_mounted: false };
         let mounted = made.and_then(|_| disk.try_mount());
         if let Err(why) = mounted {
@@ -35,11 +47,21 @@ impl Disk {
 
     /// As [`Disk::new`], at the root of a share that has a marker and nothing else.
     pub(crate) fn below_share(test: &str, kind: &str, root: &Path) -> Option<Disk> {
+        Disk::below_share_with_options(test, kind, &[], root)
+    }
+
+    /// As [`Disk::below_share`], with options of `mkfs`.
+    pub(crate) fn below_share_with_options(
+        test: &str,
+        kind: &str,
+        options: &[&str],
+        root: &Path,
+    ) -> Option<Disk> {
         let marker = root.join(".recsync/share.toml");
         let text = fs::read(&marker).unwrap();
         // Nothing lies below the mount.
         fs::remove_dir_all(root.join(".recsync")).unwrap();
-        let disk = Disk::new(test, kind, root)?;
+        let disk = Disk::with_options(test, kind, options, root)?;
         fs::create_dir(root.join(".recsync")).unwrap();
         fs::write(marker, text).unwrap();
         Some(disk)
