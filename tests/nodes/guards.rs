@@ -63,7 +63,9 @@ fn stops(pair: &Pair, reason: &str, words: &str, mend: impl FnOnce(&Pair)) {
         now.0.remove(&b"meanwhile.wav"[..]);
         assert_eq!(before.difference(&now), "", "before | now");
     };
-    for_a_while(Duration::from_millis(300), unharmed);
+    for_a_while(Duration::from_millis(1_500), unharmed);
+    let said = pair.a.log().matches("the share is stopped").count();
+    assert_eq!(said, 1, "looked at every second, said once");
 
     mend(pair);
     let tree = pair.wait_until_consistent();
@@ -387,4 +389,52 @@ fn a_disk_of_another_share_is_taken_over_once_it_is_confirmed() {
     all_is_on_both(&pair, &before);
     let aside = pair.a.path(format!(".recsync/share.toml.of-{OTHER}"));
     assert!(aside.exists(), "the other share's marker is kept aside");
+}
+
+#[test]
+fn a_path_that_cannot_be_written_waits_and_keeps_nothing_else() {
+    let mut pair = Pair::new();
+    // Root writes everywhere: the daemon runs as somebody else.
+    if rustix::process::getuid().is_root() {
+        fs::set_permissions(pair.dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        pair.b.set_user(65_534);
+    }
+    pair.start();
+    for dir in ["locked", "open"] {
+        fs::create_dir(pair.a.path(dir)).unwrap();
+        fs::write(pair.a.path(dir).join("old.wav"), unique(1_000)).unwrap();
+    }
+    pair.wait_until_consistent();
+    let locked = pair.b.path("locked");
+    let mode = |mode| fs::set_permissions(&locked, fs::Permissions::from_mode(mode)).unwrap();
+    mode(0o555);
+    // A mode is synced too: that is not what this is about.
+    until("fs1 has the mode", || {
+        let found = fs::metadata(pair.a.path("locked")).unwrap().permissions().mode() & 0o777;
+        if found == 0o555 { Ok(()) } else { Err(format!("{found:o}")) }
+    });
+    fs::write(pair.a.path("locked/new.wav"), unique(2_000)).unwrap();
+    fs::write(pair.a.path("open/new.wav"), unique(2_000)).unwrap();
+    pair.wait_for(&pair.b, "open/new.wav");
+    let told = until("fs2 says which path waits, why, and what to do", || {
+        let errors = pair.b.status()["errors"].to_string();
+        let all = ["locked/new.wav", "permission denied", "trying again"];
+        if all.iter().all(|word| errors.contains(word)) { Ok(errors) } else { Err(errors) }
+    });
+    until("it is counted", || seen(pair.b.metric("recsync_quarantined_files", &[]) == 1.0));
+    assert_eq!(pair.b.get("/healthz").unwrap().0, 200, "one path makes no node unwell: {told}");
+    // Ever more rarely: 1 s, 2 s, 4 s, each one attempt.
+    let before = pair.b.metric("recsync_errors_total", &["kind=\"denied\""]);
+    for_a_while(Duration::from_secs(2), || {});
+    let after = pair.b.metric("recsync_errors_total", &["kind=\"denied\""]);
+    assert!(after - before <= 3.0, "{} attempts in 2 s", after - before);
+    fs::write(pair.a.path("open/later.wav"), unique(2_000)).unwrap();
+    pair.wait_for(&pair.b, "open/later.wav");
+
+    mode(0o755);
+    let tree = pair.wait_until_consistent();
+    assert!(tree.get("locked/new.wav").is_some(), "{tree:?}");
+    until("nothing fails any more", || {
+        seen(pair.b.metric("recsync_quarantined_files", &[]) == 0.0)
+    });
 }
