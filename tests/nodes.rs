@@ -19,6 +19,8 @@ mod files;
 mod guards;
 #[path = "nodes/names.rs"]
 mod names;
+#[path = "nodes/others.rs"]
+mod others;
 #[path = "nodes/owners.rs"]
 mod owners;
 #[path = "nodes/peers.rs"]
