@@ -382,7 +382,7 @@ fn a_node_cannot_be_its_own_peer() {
     assert_snapshot!([by_key.stderr, by_name.stderr].concat(), @"
     recsync: peer fs2: this is the fingerprint of this node itself; give the one that `recsync identity` prints on fs2
     recsync: [DIR]/node/recsync.toml is as it was: the change would make it invalid:
-    [DIR]/node/recsync.toml:46:8: peer.name: `fs1` is this node; a node is not its own peer
+    [DIR]/node/recsync.toml:49:8: peer.name: `fs1` is this node; a node is not its own peer
     ");
     assert_eq!(scratch.text(), before);
 
@@ -392,7 +392,7 @@ fn a_node_cannot_be_its_own_peer() {
     fs::write(scratch.config(), by_hand).unwrap();
     let ran = scratch.run(&["check"]);
     assert_eq!(ran.code, Some(1));
-    assert_snapshot!(ran.stdout, @"[DIR]/node/recsync.toml:47:15: peer.fingerprint: this is the fingerprint of this node itself; take the one that `recsync identity` prints on fs2");
+    assert_snapshot!(ran.stdout, @"[DIR]/node/recsync.toml:50:15: peer.fingerprint: this is the fingerprint of this node itself; take the one that `recsync identity` prints on fs2");
 }
 
 #[test]
@@ -420,6 +420,7 @@ fn shares_are_added_with_their_marker() {
             "count": null,
             "percent": 50
           },
+          "min_free": "2%",
           "name": "recordings",
           "path": "[DIR]/rec",
           "scan_interval_seconds": 86400.0,
@@ -431,6 +432,7 @@ fn shares_are_added_with_their_marker() {
             "count": null,
             "percent": 50
           },
+          "min_free": "2%",
           "name": "faxes",
           "path": "[DIR]/faxes",
           "scan_interval_seconds": 86400.0,
@@ -465,7 +467,7 @@ fn check_tells_what_would_run() {
     [DIR]/node/recsync.toml is valid. It runs:
       node   fs1, peers connect to 0.0.0.0:8730, sha256:[OURS]
       state  [DIR]/node/state, control socket [DIR]/node/control.sock
-      share  recordings in [DIR]/rec, settle 20ms, trash 7days, max_delete "50%", scan every 1day
+      share  recordings in [DIR]/rec, settle 20ms, trash 7days, max_delete "50%", scan every 1day, min_free 2%
     [DIR]/node/recsync.toml:1:1: warning: peer: there is no peer, so nothing goes anywhere; add one with `recsync peer add`
     "#);
 }
@@ -483,10 +485,10 @@ fn check_warns_of_what_will_not_stop_it() {
       node   fs1, peers connect to 0.0.0.0:8730, sha256:[OURS]
       state  [DIR]/node/state, control socket [DIR]/node/control.sock
       http   0.0.0.0:9873, all pages
-      share  recordings in [DIR]/rec, settle 20ms, trash 7days, max_delete "50%", scan every 1day
+      share  recordings in [DIR]/rec, settle 20ms, trash 7days, max_delete "50%", scan every 1day, min_free 2%
     [DIR]/node/recsync.toml:1:1: warning: peer: there is no peer, so nothing goes anywhere; add one with `recsync peer add`
     [DIR]/node/recsync.toml:32:8: warning: share.path: [DIR]/rec has no marker .recsync/share.toml: is the disk mounted? The share waits until it is back; if this directory never had one, `recsync share add` makes it
-    [DIR]/node/recsync.toml:46:7: warning: http.api: whoever reaches 0.0.0.0:9873 sees the status page and the API, without a password: the paths of recordings (names hold telephone numbers), peers, errors; leave it out unless a firewall or a proxy guards it
+    [DIR]/node/recsync.toml:49:7: warning: http.api: whoever reaches 0.0.0.0:9873 sees the status page and the API, without a password: the paths of recordings (names hold telephone numbers), peers, errors; leave it out unless a firewall or a proxy guards it
     "#);
 }
 

@@ -29,6 +29,8 @@ mod peers;
 mod restored;
 #[path = "nodes/service.rs"]
 mod service;
+#[path = "nodes/space.rs"]
+mod space;
 #[path = "nodes/storms.rs"]
 mod storms;
 mod support;

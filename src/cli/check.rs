@@ -152,13 +152,14 @@ fn summary(config: &Config, identity: Option<&Identity>) -> String {
     for share in &config.shares {
         let _infallible = write!(
             text,
-            "\n  share  {} in {}, settle {}, trash {}, max_delete {}, scan every {}",
+            "\n  share  {} in {}, settle {}, trash {}, max_delete {}, scan every {}, min_free {}",
             share.name,
             share.path.display(),
             humantime::format_duration(share.settle),
             humantime::format_duration(share.trash),
             share.max_delete,
             humantime::format_duration(share.scan_interval),
+            share.min_free,
         );
     }
     text

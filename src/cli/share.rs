@@ -68,6 +68,7 @@ fn list(config: &Config, json: bool) -> anyhow::Result<()> {
                     "percent": share.max_delete.percent,
                     "count": share.max_delete.count,
                 },
+                "min_free": share.min_free.to_string(),
                 "scan_interval_seconds": share.scan_interval.as_secs_f64(),
             })
         });

@@ -81,8 +81,70 @@ pub struct Share {
     pub trash: Duration,
     /// More than this vanishing at once waits for `recsync confirm`.
     pub max_delete: MaxDelete,
+    /// Below this, nothing new is received.
+    pub min_free: MinFree,
     /// Time between full scans; at least 1 s.
     pub scan_interval: Duration,
+}
+
+/// How much of a filesystem is left to those who record on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MinFree {
+    /// Of its size, 0 to 100.
+    Percent(u8),
+    /// Bytes.
+    Bytes(u64),
+}
+
+impl MinFree {
+    /// Returns how many bytes must stay free on a filesystem of this size.
+    pub fn floor(self, total: u64) -> u64 {
+        match self {
+            MinFree::Percent(percent) => {
+                let part = u128::from(total) * u128::from(percent) / 100;
+                u64::try_from(part).unwrap_or(u64::MAX)
+            }
+            MinFree::Bytes(bytes) => bytes,
+        }
+    }
+
+    /// Returns how many must be free before receiving goes on: a quarter more, so that it does not
+    /// stop and go on with each file.
+    pub fn enough(self, total: u64) -> u64 {
+        let floor = self.floor(total);
+        floor.saturating_add(floor / 4)
+    }
+}
+
+impl FromStr for MinFree {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let example = "write \"2%\" of the disk, or a size such as \"50GB\"; \"0%\" for none";
+        if let Some(digits) = text.strip_suffix('%') {
+            let whole = digits.bytes().all(|byte| byte.is_ascii_digit());
+            return match digits.parse() {
+                Ok(percent @ 0..=100) if whole => Ok(MinFree::Percent(percent)),
+                _ => {
+                    Err(ValueError(format!("`{text}` is no percentage from 0% to 100%; {example}")))
+                }
+            };
+        }
+        match text.parse::<bytesize::ByteSize>() {
+            Ok(size) => Ok(MinFree::Bytes(size.as_u64())),
+            Err(_) => Err(ValueError(format!("`{text}` is no size; {example}"))),
+        }
+    }
+}
+
+/// As it is written in the file.
+impl fmt::Display for MinFree {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            MinFree::Percent(percent) => write!(f, "{percent}%"),
+            MinFree::Bytes(bytes) => bytesize::ByteSize(*bytes).display().si().fmt(f),
+        }
+    }
 }
 
 /// Why a text is not a value of its type, with the way out.

@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 pub use checked::{
-    Cidr, Config, Fingerprint, HostPort, Http, MaxDelete, Node, Peer, Share, ValueError,
+    Cidr, Config, Fingerprint, HostPort, Http, MaxDelete, MinFree, Node, Peer, Share, ValueError,
 };
 pub use file::{create, edit};
 pub use template::Template;

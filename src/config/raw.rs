@@ -19,7 +19,10 @@ pub(super) const SECTIONS: [(&str, &[&str]); 4] = [
     ("node", &["name", "listen", "state_dir", "control"]),
     ("http", &["listen", "api"]),
     ("peer", &["name", "address", "fingerprint", "allow_from"]),
-    ("share", &["name", "path", "settle", "owner", "trash", "max_delete", "scan_interval"]),
+    (
+        "share",
+        &["name", "path", "settle", "owner", "trash", "max_delete", "scan_interval", "min_free"],
+    ),
 ];
 
 /// A text and where it stands.
@@ -68,6 +71,7 @@ pub(super) struct Share {
     pub(super) owner: Option<Text>,
     pub(super) trash: Option<Text>,
     pub(super) max_delete: Option<Spanned<Vec<Spanned<Limit>>>>,
+    pub(super) min_free: Option<Text>,
     pub(super) scan_interval: Option<Text>,
 }
 
@@ -143,6 +147,7 @@ fn read_share(section: &Section<'_>, findings: &mut Findings) -> Share {
         owner: section.text("owner", findings),
         trash: section.text("trash", findings),
         max_delete: section.limits("max_delete", findings),
+        min_free: section.text("min_free", findings),
         scan_interval: section.text("scan_interval", findings),
     }
 }

@@ -96,6 +96,7 @@ impl Check<'_> {
             share.owner.as_ref(),
             &[("name", OwnerPolicy::Name), ("ignore", OwnerPolicy::Ignore)],
         );
+        let min_free = self.parsed("share.min_free", share.min_free.as_ref(), template::MIN_FREE);
         let trash = self.duration("share.trash", share.trash.as_ref(), template::TRASH, TRASH);
         let max_delete = self.max_delete(share.max_delete.as_ref());
         let scan_interval = self.duration(
@@ -111,6 +112,7 @@ impl Check<'_> {
             owner: owner?,
             trash: trash?,
             max_delete: max_delete?,
+            min_free: min_free?,
             scan_interval: scan_interval?,
         })
     }

@@ -18,6 +18,8 @@ pub(super) const HTTP_LISTEN: &str = "127.0.0.1:9873";
 pub(super) const SETTLE: &str = "20ms";
 /// `share.trash`
 pub(super) const TRASH: &str = "7d";
+/// `share.min_free`
+pub(super) const MIN_FREE: &str = "2%";
 /// `share.scan_interval`
 pub(super) const SCAN_INTERVAL: &str = "1d";
 
@@ -144,6 +146,9 @@ path = {path}
 # max_delete = {max_delete}
 # A full scan, beside the watcher.
 # scan_interval = \"{SCAN_INTERVAL}\"
+# With less of the disk free than this nothing new is received, once the trash is empty: a part or a
+# size such as \"50GB\".
+# min_free = \"{MIN_FREE}\"
 ",
         path = quoted(&path.to_string_lossy()),
         max_delete = super::checked::MaxDelete::default(),

@@ -9,7 +9,8 @@ use recsync_proto::{NodeName, ShareName};
 
 use super::edit::{add_peer, add_share, remove_peer};
 use super::{
-    Config, ConfigError, Fingerprint, HostPort, MaxDelete, Source, Template, create, edit, load,
+    Config, ConfigError, Fingerprint, HostPort, MaxDelete, MinFree, Source, Template, create, edit,
+    load,
 };
 
 const FILE: &str = "/etc/recsync/recsync.toml";
@@ -78,6 +79,10 @@ fn a_share_has_the_defaults_of_the_contract() {
     assert_eq!(share.max_delete, MaxDelete { percent: Some(50), count: None });
     assert_eq!(share.scan_interval, Duration::from_secs(86400));
     assert_eq!(share.trash, Duration::from_secs(7 * 86400));
+    assert_eq!(share.min_free, MinFree::Percent(2));
+    assert_eq!((share.min_free.floor(1_000), share.min_free.enough(1_000)), (20, 25));
+    let size = valid(&with_share("min_free = \"50GB\"")).shares[0].min_free;
+    assert_eq!((size, size.to_string()), (MinFree::Bytes(50_000_000_000), "50.0 GB".to_owned()));
     assert_eq!(valid(&with_share("trash = \"0s\"")).shares[0].trash, Duration::ZERO);
 }
 
@@ -211,7 +216,6 @@ scan_intervall = \"1d\"
     13:3: hook: not known to this version; remove it
     17:1: share.ignore: not known to this version; remove it
     18:1: share.deletes: not known to this version; remove it
-    20:1: share.min_free: not known to this version; remove it
     21:1: share.scan_intervall: not known to this version; did you mean `scan_interval`?
     ");
 }
@@ -375,6 +379,8 @@ fn durations_and_bounds() {
         "settle = \"2h\"",
         "settle = \"20\"",
         "trash = \"101years\"",
+        "min_free = \"101%\"",
+        "min_free = \"much\"",
         "scan_interval = \"0s\"",
         "scan_interval = \"-1d\"",
         "max_delete = \"101%\"",
@@ -388,6 +394,8 @@ fn durations_and_bounds() {
     6:10: share.settle: `2h` is out of range; choose from 0s to 1h
     6:10: share.settle: `20` is no duration; write a number and a unit, for example "200ms", "10s" or "1d"
     6:9: share.trash: `101years` is out of range; choose from 0s to 100years
+    6:12: share.min_free: `101%` is no percentage from 0% to 100%; write "2%" of the disk, or a size such as "50GB"; "0%" for none
+    6:12: share.min_free: `much` is no size; write "2%" of the disk, or a size such as "50GB"; "0%" for none
     6:17: share.scan_interval: `0s` is out of range; choose from 1s to 1year
     6:17: share.scan_interval: `-1d` is no duration; write a number and a unit, for example "200ms", "10s" or "1d"
     6:14: share.max_delete: `101%` is no percentage from 0% to 100%; write "50%", a count of files, or both as ["50%", 100000]
@@ -551,6 +559,9 @@ fn a_new_file_explains_every_key() {
     # max_delete = "50%"
     # A full scan, beside the watcher.
     # scan_interval = "1d"
+    # With less of the disk free than this nothing new is received, once the trash is empty: a part or a
+    # size such as "50GB".
+    # min_free = "2%"
     "#);
 }
 

@@ -59,6 +59,8 @@ pub(super) struct BoardState {
     pub(super) scan: ScanReport,
     /// Paths with many conflict copies, a few of them, and how many each has.
     pub(super) crowded: Vec<(SharePath, u64)>,
+    /// Why nothing new is received, if that is so.
+    pub(super) no_space: Option<String>,
 }
 
 impl ShareBoard {
@@ -74,6 +76,7 @@ impl ShareBoard {
             unwatched_why: None,
             scan: ScanReport::default(),
             crowded: Vec::new(),
+            no_space: None,
         };
         ShareBoard { state: Mutex::new(state), batches: AtomicU64::new(0) }
     }
@@ -127,6 +130,10 @@ impl ShareBoard {
     pub(super) fn set_unwatched(&self, unwatched: usize, why: Option<String>) {
         let mut state = self.lock();
         (state.unwatched, state.unwatched_why) = (unwatched, why);
+    }
+
+    pub(super) fn set_no_space(&self, why: Option<String>) {
+        self.lock().no_space = why;
     }
 
     pub(super) fn set_crowded(&self, crowded: Vec<(SharePath, u64)>) {

@@ -12,12 +12,16 @@ use super::accept::{self, AcceptError};
 use super::board::{ShareBoard, Stage};
 use super::share::{self, Common, Setup, ShareError, ToShare};
 use crate::engine::{Event, GuardEvent};
+use crate::index::IndexError;
 use crate::net::Link;
 use crate::telemetry::events::Problem;
+use crate::telemetry::metrics::PauseReason;
 use crate::tree::RootError;
 
 /// Time between two looks whether a lost root is back.
 const ROOT_WAIT: Duration = Duration::from_secs(1);
+/// Time between two looks whether a full state directory has room again.
+const SPACE_WAIT: Duration = Duration::from_secs(2);
 /// First and last time between two tries to start after another failure.
 const RETRY_MIN: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(60);
@@ -161,9 +165,16 @@ impl Host {
     fn run(&self, common: &Common, sleeping: &Receiver<Accept>) {
         let mut wait = RETRY_MIN;
         let mut lost: Option<RootError> = None;
+        // The state directory is, so that the index cannot be written.
+        let mut full = false;
         while !self.hub().stopping {
             let result = share::run(&self.setup(), common, &self.board, |inbox| {
                 wait = RETRY_MIN;
+                if std::mem::take(&mut full) {
+                    tracing::info!(share = %self.name, "there is room for the index again: the share goes on");
+                    common.metrics.set_paused(&self.name, PauseReason::NoSpace, false);
+                    self.board.set_no_space(None);
+                }
                 if lost.take().is_some() {
                     self.event(common, &Event::Guard(GuardEvent::RootBack));
                 }
@@ -183,6 +194,20 @@ impl Host {
                     }
                     self.board.lost_root(error, common.clock.now().wall_ns);
                     ROOT_WAIT
+                }
+                Err(ShareError::Index(error @ IndexError::NoSpace { .. })) => {
+                    // It may be freed any moment: to look costs nothing.
+                    if !full {
+                        full = true;
+                        self.problem(
+                            common,
+                            format!("{error}; the share stops until there is some"),
+                        );
+                        common.metrics.set_paused(&self.name, PauseReason::NoSpace, true);
+                    }
+                    self.board.set_no_space(Some(error.to_string()));
+                    self.board.set_stage(Stage::Failed(error.to_string()));
+                    SPACE_WAIT
                 }
                 Err(error) => {
                     let message = format!("{error}; the share stops, next try in {wait:?}");

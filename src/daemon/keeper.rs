@@ -4,25 +4,27 @@
 //! **Invariant:** one step looks at no more than [`STEP`] objects and is followed by a rest, so that a
 //! large trash is no load; what is not in the index yet is not touched, for its switch is not done.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use recsync_proto::SharePath;
+use recsync_proto::{Dot, NodeName, Seq, SharePath};
 
 use super::board::ShareBoard;
 use super::service::crowded;
 use super::share::{Common, ToShare};
 use super::site::Site;
-use crate::engine::conflict::{Copy, parse_copy};
-use crate::index::{IndexError, IndexRead as _, TrashKey, Trashed, Write};
+use crate::config::MinFree;
+use crate::engine::conflict::{self, Copy, parse_copy};
+use crate::engine::{Hint, Input, Noticed};
+use crate::index::{IndexError, IndexRead as _, TrashKey, Trashed, Why, Write};
 use crate::telemetry::events::Problem;
-use crate::telemetry::metrics;
+use crate::telemetry::metrics::{self, PauseReason};
 use crate::trash::{self, Pass, Seen, Walk};
-use crate::tree::{Place, Tree as _, TreeError};
+use crate::tree::{Place, Space, Tree as _, TreeError};
 
 /// Objects looked at in one step.
 const STEP: usize = 256;
@@ -36,6 +38,14 @@ const AUDIT_EVERY: Duration = Duration::from_secs(24 * 3_600);
 /// somebody still does: as a file of the share waits.
 const DOUBT: Duration = Duration::from_secs(600);
 
+/// When what came into the trash lately is looked at, each after the one before: somebody who opened
+/// it in the instant of its displacement is the exception, and writes soon.
+const YOUNG_LOOKS: [Duration; 3] =
+    [Duration::from_secs(1), Duration::from_secs(10), Duration::from_secs(60)];
+/// How many of those are remembered.
+const YOUNG_MAX: usize = 4_096;
+/// Objects that go at once when the disk is short of room.
+const ROOM_STEP: usize = 32;
 /// How many copies of one path are worth a word (contract).
 const CROWDED: u64 = 10;
 /// Such paths that are named.
@@ -62,15 +72,20 @@ impl Keeper {
         site: Arc<Site>,
         common: Common,
         board: Arc<ShareBoard>,
+        node: NodeName,
         search: bool,
     ) -> std::io::Result<Self> {
         let (wake, asleep) = channel();
         let name = format!("trash-{}", site.name);
         let mut worker = Worker {
             site,
-            common,
-            board,
             copies: Copies::default(),
+            low: None,
+            young: VecDeque::new(),
+            seen: TrashKey { since_ns: common.clock.now().wall_ns, id: 0 },
+            board,
+            node,
+            common,
             walk: search.then(Walk::default),
             audit: Some(Pass::default()),
             audit_due: AUDIT_EVERY,
@@ -93,7 +108,14 @@ struct Worker {
     site: Arc<Site>,
     common: Common,
     board: Arc<ShareBoard>,
+    node: NodeName,
     copies: Copies,
+    /// Why nothing new is received, while that is so.
+    low: Option<String>,
+    /// What came into the trash lately and is to be looked at again: somebody may still write to it.
+    young: VecDeque<Young>,
+    /// What came after this has not been taken into `young`.
+    seen: TrashKey,
     /// The search for files that the index does not know.
     walk: Option<Walk>,
     /// The look at everything that it knows.
@@ -127,7 +149,14 @@ impl Worker {
         if self.site.tree.check_root().is_err() {
             return Ok(false);
         }
-        let more = [self.search()?, self.expire()?, self.audit()?, self.count_copies()?];
+        let more = [
+            self.search()?,
+            self.expire()?,
+            self.make_room()?,
+            self.watch_young()?,
+            self.audit()?,
+            self.count_copies()?,
+        ];
         Ok(more.contains(&true))
     }
 
@@ -160,13 +189,164 @@ impl Worker {
         if !more {
             self.expiry = Pass::default();
         }
-        expired.retain(|one| match trash::look(&*self.site.tree, one) {
-            Seen::Same | Seen::Gone => true,
-            Seen::Perhaps => one.since_ns <= before(now, DOUBT),
-            Seen::Writer | Seen::Changed | Seen::Unknown(_) => false,
-        });
+        expired.retain(|one| self.may_go(one, now));
         self.remove(&expired);
         Ok(more)
+    }
+
+    /// True if nobody wrote to it since it was displaced, or may still; what somebody did write to
+    /// goes back into the share.
+    fn may_go(&self, one: &Trashed, now: i64) -> bool {
+        match trash::look(&*self.site.tree, one) {
+            Seen::Same | Seen::Gone => true,
+            Seen::Perhaps => one.since_ns <= before(now, DOUBT),
+            Seen::Changed => {
+                self.bring_back(one);
+                false
+            }
+            Seen::Writer | Seen::Unknown(_) => false,
+        }
+    }
+
+    /// Keeps `min_free` of the disk free: by emptying the trash, then by receiving nothing new.
+    fn make_room(&mut self) -> Result<bool, IndexError> {
+        let min_free = self.site.min_free();
+        let Ok(mut space) = self.site.tree.space() else { return Ok(false) };
+        let (floor, enough) = (min_free.floor(space.total), min_free.enough(space.total));
+        let wanted = if self.low.is_some() { enough } else { floor };
+        let now = self.common.clock.now().wall_ns;
+        let mut pass = Pass::default();
+        while space.available < wanted && !self.site.is_stopping() {
+            let mut oldest = self.site.readers.with(|reader| pass.next(reader, ROOM_STEP))?;
+            if oldest.is_empty() {
+                break;
+            }
+            oldest.retain(|one| self.may_go(one, now));
+            if !oldest.is_empty() {
+                tracing::info!(share = %self.site.name, count = oldest.len(), "the disk is short of room: the oldest in the trash go");
+            }
+            self.remove(&oldest);
+            match self.site.tree.space() {
+                Ok(found) => space = found,
+                Err(_) => return Ok(false),
+            }
+        }
+        let low = space.available < wanted;
+        if low != self.low.is_some() {
+            self.tell_low(low, space, min_free);
+        }
+        // The trash gives way to what comes, as it comes.
+        let (_, trash) = self.site.readers.with(|reader| reader.trash_total())?;
+        let free = space.available.saturating_add(trash);
+        let bytes = (!low).then(|| free.saturating_sub(floor));
+        self.site.input(Input::Room { bytes });
+        Ok(false)
+    }
+
+    fn tell_low(&mut self, low: bool, space: Space, min_free: MinFree) {
+        let name = &self.site.name;
+        let size = |bytes: u64| bytesize::ByteSize(bytes).display().si().to_string();
+        self.low = low.then(|| {
+            format!(
+                "no space left: {} of {} are free, less than min_free = \"{min_free}\": nothing new is received, while \
+                 local changes are sent and deletes applied; it goes on by itself once {} are free",
+                size(space.available),
+                size(space.total),
+                size(min_free.enough(space.total)),
+            )
+        });
+        match &self.low {
+            Some(why) => {
+                let (share, message) = (Some(name.clone()), why.clone());
+                let problem = Problem { kind: "no_space", share, peer: None, path: None, message };
+                self.common.events.report(self.common.clock.now(), problem);
+            }
+            None => {
+                tracing::info!(share = %name, free = size(space.available), "there is room again: receiving goes on")
+            }
+        }
+        self.common.metrics.set_paused(name, PauseReason::NoSpace, low);
+        self.board.set_no_space(self.low.clone());
+    }
+
+    /// Looks again and again at what came into the trash lately, until nobody can write to it.
+    fn watch_young(&mut self) -> Result<bool, IndexError> {
+        let now = self.common.clock.now().mono;
+        let seen = self.seen;
+        let new = self.site.readers.with(|reader| reader.trash_after(seen, STEP))?;
+        if let Some(last) = new.last() {
+            self.seen = last.key();
+        }
+        let more = new.len() == STEP;
+        // What finds no room here is looked at when everything is, and before it expires.
+        let room = YOUNG_MAX.saturating_sub(self.young.len());
+        let young = |trashed| Young { trashed, looks: 0, due: now + YOUNG_LOOKS[0] };
+        self.young.extend(new.into_iter().take(room).map(young));
+        for _ in 0..self.young.len().min(STEP) {
+            let Some(mut one) = self.young.pop_front() else { break };
+            if one.due > now {
+                self.young.push_back(one);
+                continue;
+            }
+            match trash::look(&*self.site.tree, &one.trashed) {
+                Seen::Same => one.looks += 1,
+                Seen::Perhaps | Seen::Writer | Seen::Unknown(_) => {
+                    // With the kernel's word it will be known soon; without it is let be in time.
+                    one.looks = one.looks.min(YOUNG_LOOKS.len() - 1);
+                    let doubt = before(self.common.clock.now().wall_ns, 2 * DOUBT);
+                    if one.trashed.since_ns < doubt {
+                        continue;
+                    }
+                }
+                Seen::Changed => {
+                    self.bring_back(&one.trashed);
+                    continue;
+                }
+                Seen::Gone => continue,
+            }
+            if let Some(wait) = YOUNG_LOOKS.get(one.looks) {
+                one.due = now + *wait;
+                self.young.push_back(one);
+            }
+        }
+        Ok(more)
+    }
+
+    /// Puts back what somebody wrote to after it was displaced, as a conflict copy; if only its stat
+    /// changed, that is noted.
+    fn bring_back(&self, one: &Trashed) {
+        let tree = &*self.site.tree;
+        if let Some(stat) = trash::unchanged(tree, one) {
+            self.note(vec![Write::Trashed(Trashed { stat, ..one.clone() })]);
+            return;
+        }
+        let Ok(stat) = tree.stat(&one.place()) else { return };
+        let wall_ns = self.common.clock.now().wall_ns;
+        let Ok(epoch) = self.site.readers.with(|reader| Ok(reader.epoch())) else { return };
+        let dot = Dot { epoch, seq: Seq(u64::try_from(wall_ns).unwrap_or(0)) };
+        let copy = conflict::kept_path(&one.path, &self.node, stat.mtime_ns, dot);
+        let at_the_top = SharePath::root().join(copy.name()).unwrap_or_else(|_| copy.clone());
+        for to in [copy, at_the_top] {
+            match trash::restore(tree, one, &to) {
+                Ok(write) => {
+                    self.note(vec![write]);
+                    let noticed = Noticed::Watcher(self.common.clock.now().mono);
+                    let (share, hint) = (Some(self.site.name.clone()), Hint::Created);
+                    self.site.input(Input::Dirty { path: to.clone(), hint, noticed });
+                    let message = format!(
+                        "somebody went on writing to it after it had been {} from elsewhere: what was \
+                         written is kept as {to}",
+                        if one.why == Why::Deleted { "deleted" } else { "replaced" }
+                    );
+                    let path = Some(one.path.clone());
+                    let problem = Problem { kind: "late", share, peer: None, path, message };
+                    self.common.events.report(self.common.clock.now(), problem);
+                    return;
+                }
+                Err(trash::RestoreError::Gone) => return,
+                Err(why) => self.problem(Some(&one.place()), why.to_string()),
+            }
+        }
     }
 
     /// Looks at what the index knows, to forget what is there no more.
@@ -177,10 +357,17 @@ impl Worker {
         }
         let Some(pass) = &mut self.audit else { return Ok(false) };
         let some = self.site.readers.with(|reader| pass.next(reader, STEP))?;
-        let gone = some.iter().filter(|one| trash::look(&*self.site.tree, one) == Seen::Gone);
-        let gone = gone.map(|one| Write::TrashGone(one.key())).collect();
+        let ended = some.len() < STEP;
+        let mut gone = Vec::new();
+        for one in some {
+            match trash::look(&*self.site.tree, &one) {
+                Seen::Gone => gone.push(Write::TrashGone(one.key())),
+                Seen::Changed => self.bring_back(&one),
+                Seen::Same | Seen::Perhaps | Seen::Writer | Seen::Unknown(_) => {}
+            }
+        }
         self.note(gone);
-        if some.len() < STEP {
+        if ended {
             self.audit = None;
             self.audit_due = now + AUDIT_EVERY;
         }
@@ -254,6 +441,14 @@ impl Worker {
         let problem = Problem { kind: "trash", share, peer: None, path: None, message };
         self.common.events.report(self.common.clock.now(), problem);
     }
+}
+
+/// Something that came into the trash lately.
+#[derive(Debug)]
+struct Young {
+    trashed: Trashed,
+    looks: usize,
+    due: Duration,
 }
 
 /// What is known of the conflict copies.

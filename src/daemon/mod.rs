@@ -448,5 +448,6 @@ fn setup(config: &Config, share: &config::Share) -> Setup {
         },
         scan_interval: share.scan_interval,
         trash: share.trash,
+        min_free: share.min_free,
     }
 }

@@ -519,6 +519,9 @@ fn pauses(host: &Host, state: &BoardState) -> Vec<Pause> {
         let why = format!("{error}; nothing is sent, applied or deleted until it is back");
         pauses.push(Pause { reason: PauseReason::of_root(error), why });
     }
+    if let Some(why) = &state.no_space {
+        pauses.push(Pause { reason: PauseReason::NoSpace, why: why.clone() });
+    }
     pauses.extend(host.held().into_iter().map(|held| {
         let why = format!("{}; `recsync confirm {}`", held.message, held.id);
         Pause { reason: held.reason, why }

@@ -27,6 +27,7 @@ use super::scanner::Scanner;
 use super::site::{Readers, Site};
 use super::witness;
 use crate::apply;
+use crate::config::MinFree;
 use crate::engine::{self, Effect, Engine, Hint, Input, Look, Noticed, Now, Saved, conflict};
 use crate::index::{Index as _, IndexError, IndexRead as _, Installed, LastStop, Store, Write};
 use crate::net::Link;
@@ -141,6 +142,7 @@ pub(super) struct Setup {
     pub(super) settings: engine::Settings,
     pub(super) scan_interval: Duration,
     pub(super) trash: Duration,
+    pub(super) min_free: MinFree,
 }
 
 /// What all shares of a node use.
@@ -193,6 +195,7 @@ pub(super) fn run(
         inbox.clone(),
     ));
     site.set_trash(setup.trash);
+    site.set_min_free(setup.min_free);
     let dirty = recover(&site, &setup.settings.node, &mut store)?;
     let now = common.clock.now();
     let first_op = u64::try_from(now.wall_ns).unwrap_or(0);
@@ -207,8 +210,14 @@ pub(super) fn run(
     let desk = Desk::start(site.clone()).map_err(system)?;
     // Without an index, or after a crash, there may be files that it does not know.
     let search = fresh || last_stop != LastStop::Clean;
-    let keeper =
-        Keeper::start(site.clone(), common.clone(), board.clone(), search).map_err(system)?;
+    let keeper = Keeper::start(
+        site.clone(),
+        common.clone(),
+        board.clone(),
+        setup.settings.node.clone(),
+        search,
+    )
+    .map_err(system)?;
     let (watcher, watch_handle) = spawn_watcher(&site, setup).map_err(system)?;
     board.started(Running { site: site.clone(), watch: watch_handle.clone(), desk: desk.clone() });
 
@@ -497,9 +506,10 @@ impl Loop {
                 }
                 ToShare::Rescan => self.rescan(now),
                 ToShare::Settings(setup) => {
-                    let Setup { settings, scan_interval, trash, .. } = *setup;
+                    let Setup { settings, scan_interval, trash, min_free, .. } = *setup;
                     self.site.set_settle(settings.settle);
                     self.site.set_trash(trash);
+                    self.site.set_min_free(min_free);
                     self.scan_due = self.scan_due.min(now.mono + scan_interval);
                     self.scan_interval = scan_interval;
                     self.engine.reconfigure(settings, &self.store)?;

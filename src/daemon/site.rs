@@ -11,6 +11,7 @@ use recsync_proto::{Message, NodeName, ShareName};
 
 use super::gate::Gate;
 use super::share::ToShare;
+use crate::config::MinFree;
 use crate::engine::Input;
 use crate::index::{IndexError, Reader, Store};
 use crate::net::Link;
@@ -27,6 +28,7 @@ pub(super) struct Site {
     pub(super) gate: Gate,
     settle_ns: AtomicU64,
     trash_ns: AtomicU64,
+    min_free: Mutex<MinFree>,
     inbox: Sender<ToShare>,
     links: Mutex<BTreeMap<NodeName, Link>>,
     stopping: AtomicBool,
@@ -49,6 +51,7 @@ impl Site {
             gate: Gate::default(),
             settle_ns: AtomicU64::new(0),
             trash_ns: AtomicU64::new(0),
+            min_free: Mutex::new(MinFree::Percent(0)),
             inbox,
             links: Mutex::new(BTreeMap::new()),
             stopping: AtomicBool::new(false),
@@ -103,6 +106,15 @@ impl Site {
     /// How long what peers remove is kept.
     pub(super) fn trash(&self) -> Duration {
         Duration::from_nanos(self.trash_ns.load(Ordering::Relaxed))
+    }
+
+    /// How much of the disk is left to others.
+    pub(super) fn min_free(&self) -> MinFree {
+        *self.min_free.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn set_min_free(&self, min_free: MinFree) {
+        *self.min_free.lock().unwrap_or_else(PoisonError::into_inner) = min_free;
     }
 
     pub(super) fn set_trash(&self, kept: Duration) {

@@ -97,6 +97,11 @@ pub enum Input {
         /// True to let the deletes go.
         confirm: bool,
     },
+    /// How much may be received before the disk is as full as it may be.
+    Room {
+        /// Bytes; none: nothing new is received until this is said again.
+        bytes: Option<u64>,
+    },
     /// Time passed; sent at or after [`crate::engine::Engine::next_due`].
     Tick,
 }

@@ -98,6 +98,13 @@ struct Kept {
     drops: Option<Content>,
 }
 
+/// True if to put this content there takes room on the disk that it does not take already.
+fn takes_room(content: &Content, bytes: Option<&Source>) -> bool {
+    content.size() > 0
+        && matches!(content, Content::File { .. })
+        && !matches!(bytes, Some(Source::Staged(_)))
+}
+
 /// Returns the error counter's label.
 pub(super) fn kind_of(error: &TreeError) -> &'static str {
     match error {
@@ -205,6 +212,12 @@ impl Engine {
                 self.start(cx, &entry, action, None, running)
             }
             (Step::Remove, _) => self.remove(cx, path, &entry),
+            (_, Some(winner))
+                if self.room.is_none() && takes_room(&winner.content, bytes.as_ref()) =>
+            {
+                self.settle_owed(path, AckState::Held);
+                Ok(())
+            }
             (Step::Install, Some(winner)) => {
                 if let Some(above) = self.blocked_above(cx, path)? {
                     if self.locked.contains(&above) {
@@ -418,8 +431,12 @@ impl Engine {
         entry: &Entry,
         file: FileRef,
     ) -> Result<(), IndexError> {
-        if self.fetching.get(path) == Some(&file.hash) {
+        if self.fetching.get(path).is_some_and(|under_way| under_way.hash == file.hash) {
             return Ok(());
+        }
+        let under_way: u64 = self.fetching.values().map(|file| file.size).sum();
+        if self.room.is_some_and(|room| under_way.saturating_add(file.size) > room) {
+            return self.no_room_for(cx, path, &file, under_way > 0);
         }
         let fresh = cx.now.wall_ns - entry.changed_ns < FRESH_NS;
         // A backlog leaves room for the call that ended just now.
@@ -430,7 +447,7 @@ impl Engine {
         }
         let failures = self.retries.get(path).map_or(0, |retry| retry.failures);
         let Some(peer) = self.source_for(entry.via.as_ref(), failures) else { return Ok(()) };
-        self.fetching.insert(path.clone(), file.hash);
+        self.fetching.insert(path.clone(), file.clone());
         let lane = if fresh && file.size <= 32 * INLINE_LEN_MAX { Lane::Live } else { Lane::Bulk };
         let basis = entry.installed.as_ref().filter(|i| i.content.size() > 0);
         let basis = basis.map(|_| path.clone());
@@ -445,6 +462,36 @@ impl Engine {
         Ok(())
     }
 
+    /// The disk has too little room for a file: it is tried again when others have come, or by and by.
+    fn no_room_for(
+        &mut self,
+        cx: &mut Cx<'_>,
+        path: &SharePath,
+        file: &FileRef,
+        others_under_way: bool,
+    ) -> Result<(), IndexError> {
+        if others_under_way {
+            let failures = self.retries.get(path).map_or(0, |retry| retry.failures);
+            self.retry_at(path, cx.now.mono + RETRY_MIN, failures);
+            self.settle_owed(path, AckState::Held);
+            return Ok(());
+        }
+        let retry = self.backoff(cx, path);
+        let why = format!("no space left for its {} bytes beside min_free", file.size);
+        cx.event(Event::Trouble { path: path.clone(), why, retry, kind: "space" });
+        self.settle_owed(path, AckState::Held);
+        Ok(())
+    }
+
+    /// Takes how much may be received.
+    pub(super) fn room(&mut self, bytes: Option<u64>) {
+        let opened = self.room.is_none() && bytes.is_some();
+        self.room = bytes;
+        if opened {
+            self.start_sweep();
+        }
+    }
+
     pub(super) fn fetched(
         &mut self,
         cx: &mut Cx<'_>,
@@ -452,7 +499,7 @@ impl Engine {
         hash: Hash,
         source: Result<Source, NotFetched>,
     ) -> Result<(), IndexError> {
-        if self.fetching.get(path) != Some(&hash) {
+        if self.fetching.get(path).is_none_or(|under_way| under_way.hash != hash) {
             return Ok(());
         }
         self.fetching.remove(path);

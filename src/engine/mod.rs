@@ -33,7 +33,8 @@ pub mod version;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use recsync_proto::{Dot, Epoch, Hash, NodeName, Record, Seq, SharePath, Stamp};
+use recsync_proto::message::FileRef;
+use recsync_proto::{Dot, Epoch, NodeName, Record, Seq, SharePath, Stamp};
 
 use crate::index::{Entry, Guard, Index, IndexError, Write};
 
@@ -115,7 +116,9 @@ pub struct Engine {
     owed: install::OwedByPath,
     /// What waits for an operation above it.
     blocked: install::BlockedBelow,
-    fetching: BTreeMap<SharePath, Hash>,
+    fetching: BTreeMap<SharePath, FileRef>,
+    /// Bytes that may be fetched; none while the disk is too full to receive anything.
+    room: Option<u64>,
     retries: BTreeMap<SharePath, Retry>,
     retry_due: BTreeSet<(Duration, SharePath)>,
     /// Where the walk through pending paths stands: positions below are still to be visited.
@@ -194,6 +197,7 @@ impl Engine {
             owed: BTreeMap::new(),
             blocked: BTreeMap::new(),
             fetching: BTreeMap::new(),
+            room: Some(u64::MAX),
             retries: BTreeMap::new(),
             retry_due: BTreeSet::new(),
             sweep: None,
@@ -237,6 +241,7 @@ impl Engine {
             Input::Message { peer, lane: _, message } => self.message(&mut cx, &peer, message)?,
             Input::Scanned => self.scanned(&cx),
             Input::Decide { confirm } => self.decide(&mut cx, confirm)?,
+            Input::Room { bytes } => self.room(bytes),
             Input::Tick => {}
         }
         self.start_looks(&mut cx)?;

@@ -15,11 +15,12 @@ mod tests;
 
 use std::collections::BTreeSet;
 
-use recsync_proto::SharePath;
+use recsync_proto::{Content, SharePath};
 use thiserror::Error;
 
 use crate::apply::sync_names;
 use crate::index::{IndexError, IndexRead, TrashKey, Trashed, Why, Write};
+use crate::observe::hash;
 use crate::tree::{Fingerprint, Kind, Place, Tree, TreeError, Writer};
 
 /// Mode of directories that are made because something is put back below them.
@@ -75,6 +76,16 @@ fn writer_and_stat<T: Tree>(tree: &T, place: &Place) -> Result<(Writer, Fingerpr
         Err(error) => return Err(error),
     };
     Ok((writer, tree.stat(place)?))
+}
+
+/// Returns how something stats whose bytes are, by their hash, those that were displaced: somebody
+/// touched it and wrote nothing. None if they differ, or are not known.
+pub fn unchanged<T: Tree>(tree: &T, trashed: &Trashed) -> Option<Fingerprint> {
+    let Some(Content::File { size, hash: displaced }) = &trashed.content else { return None };
+    let file = tree.open(&trashed.place()).ok()?;
+    let stat = tree.stat_file(&file).ok().filter(|stat| stat.size == *size)?;
+    let same = hash(tree, &file, *size).as_ref() == Ok(displaced);
+    (same && tree.stat_file(&file).ok()? == stat).then_some(stat)
 }
 
 /// Why something was not displaced.

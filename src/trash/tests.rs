@@ -46,6 +46,11 @@ fn a_look_tells_what_was_done_to_it() {
     assert_eq!(look(&share.tree, &trashed), Seen::Writer);
     drop(open);
     assert_eq!(look(&share.tree, &trashed), Seen::Changed);
+    assert_eq!(unchanged(&share.tree, &trashed), None);
+    share.put(&file_of(&trashed), b"a");
+    assert_eq!(look(&share.tree, &trashed), Seen::Changed, "its mtime moved");
+    let stat = unchanged(&share.tree, &trashed).unwrap();
+    assert_eq!(look(&share.tree, &Trashed { stat, ..trashed.clone() }), Seen::Same);
     share.remove(&file_of(&trashed));
     assert_eq!(look(&share.tree, &trashed), Seen::Gone);
 }

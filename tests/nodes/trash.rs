@@ -145,6 +145,61 @@ fn without_trash_what_peers_remove_is_gone() {
 }
 
 #[test]
+fn what_is_written_into_a_deleted_file_comes_back_as_a_conflict_copy() {
+    let pair = Pair::started();
+    let path = pair.a.path("a.wav");
+    fs::write(&path, b"the call").unwrap();
+    pair.wait_until_consistent();
+    // Open for reading, which keeps nobody from deleting it, and for writing only afterwards.
+    let open = fs::File::open(&path).unwrap();
+    fs::remove_file(pair.b.path("a.wav")).unwrap();
+    until("it is deleted", || seen(!path.exists()));
+    let again = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&open));
+    let mut late = fs::OpenOptions::new().append(true).open(again).unwrap();
+    std::io::Write::write_all(&mut late, b" goes on").unwrap();
+    // Not while it is written.
+    crate::support::for_a_while(std::time::Duration::from_millis(1500), || {
+        assert_eq!(pair.b.tree().paths(), [""; 0]);
+    });
+    drop(late);
+    let copy = until("what was written is on fs2", || {
+        let paths = pair.b.tree().paths();
+        paths.first().cloned().ok_or("nothing is there")
+    });
+    assert!(copy.starts_with("a.conflict-fs1-"), "{copy}");
+    pair.wait_until_consistent();
+    assert_eq!(fs::read(pair.b.path(&copy)).unwrap(), b"the call goes on");
+    assert_eq!(pair.a.trash().paths(), [""; 0]);
+    pair.a.wait_for_log(&["somebody went on writing to it", &copy]);
+}
+
+#[test]
+fn a_file_that_is_written_to_in_the_trash_does_not_expire() {
+    let mut pair = Pair::new();
+    pair.a.set("trash", "\"0s\"");
+    pair.start();
+    fs::write(pair.a.path("a.wav"), b"the call").unwrap();
+    pair.wait_until_consistent();
+    let open = fs::File::open(pair.a.path("a.wav")).unwrap();
+    let again = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&open));
+    // A writer that comes in the instant of the replacement, or thereabouts.
+    fs::write(pair.b.path("a.wav"), b"replaced").unwrap();
+    until("it is replaced", || seen(fs::read(pair.a.path("a.wav")).unwrap() == b"replaced"));
+    let mut late = fs::OpenOptions::new().append(true).open(again).unwrap();
+    std::io::Write::write_all(&mut late, b" goes on").unwrap();
+    drop(late);
+    if pair.a.trash().hashes().next().is_none() && open.metadata().unwrap().nlink() == 0 {
+        eprintln!(
+            "skipped: a_file_that_is_written_to_in_the_trash_does_not_expire: it had expired"
+        );
+        return;
+    }
+    until("what was written is on fs2", || {
+        seen(pair.b.tree().hashes().any(|hash| hash == crate::support::hash(b"the call goes on")))
+    });
+}
+
+#[test]
 fn the_trash_outlives_a_restart_and_the_index() {
     let (mut pair, _) = overwritten_and_deleted(&[]);
     let before = listed(&pair.a, &[]);

@@ -45,6 +45,34 @@ fn a_vanished_directory_that_the_guard_holds_is_looked_at_ever_more_rarely() {
 }
 
 #[test]
+fn a_node_without_room_takes_nothing_new_and_goes_on_with_all_else() {
+    let mut world = with_calls(4);
+    world.input(1, Input::Room { bytes: None });
+    world.write(0, "new.wav", "a new call");
+    world.write(0, "d/0.wav", "another content");
+    world.rename(0, "d/1.wav", "d/renamed.wav");
+    world.chmod(0, "d/2.wav", 0o600);
+    world.remove(0, "d/3.wav");
+    world.write(1, "local.wav", "recorded here");
+    world.run_for(HOUR);
+    world.check_absent(1, "new.wav");
+    world.check_file(1, "d/0.wav", "call 0");
+    world.check_file(1, "d/renamed.wav", "call 1");
+    world.check_absent(1, "d/3.wav");
+    world.check_file(0, "local.wav", "recorded here");
+    assert_eq!(world.nodes[1].entry("d/2.wav").installed.unwrap().mode, 0o600);
+    assert_eq!(world.nodes[0].engine.load(), crate::engine::Load::default(), "nothing spins");
+    let backlog = world.nodes[0].index.backlog(&super::harness::node("fs2")).unwrap();
+    assert_eq!(backlog.files, 0, "what is held is no lag");
+
+    world.input(1, Input::Room { bytes: Some(u64::MAX) });
+    world.settle();
+    world.check_quiet();
+    world.check_file(1, "new.wav", "a new call");
+    world.check_file(1, "d/0.wav", "another content");
+}
+
+#[test]
 fn many_clashes_of_kinds_are_settled_once_all_is_told() {
     for seed in 0..5 {
         let mut world = World::pair();
