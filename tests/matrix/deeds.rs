@@ -25,7 +25,7 @@ impl Author {
     }
 }
 
-/// One deed. The names: `call.wav` and `b.wav` are files, `day/old.wav` lies in a directory,
+/// One deed. The names: `call.wav` and `b.wav` are files, `day/old.wav` and `box/kept.wav` lie in directories,
 /// `new.wav` and `moved` are free.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Deed {
@@ -117,7 +117,7 @@ pub(crate) struct Story {
     pub(crate) deeds: [&'static [Deed]; 2],
 }
 
-pub(crate) const STORIES: [Story; 16] = [
+pub(crate) const STORIES: [Story; 21] = [
     Story { name: "names swapped", deeds: [&[Deed::Swap], &[]] },
     Story { name: "names swapped on both", deeds: [&[Deed::Swap], &[Deed::Swap]] },
     Story { name: "names swapped × one of them changed", deeds: [&[Deed::Swap], &[Deed::Modify]] },
@@ -154,6 +154,32 @@ pub(crate) const STORIES: [Story; 16] = [
     Story {
         name: "a directory deleted × a file moved into it",
         deeds: [&[Deed::RemoveDir], &[Deed::Move("call.wav", "day/call.wav")]],
+    },
+    Story {
+        name: "a directory becomes a link × a file in it changed",
+        deeds: [&[Deed::Remove("day"), Deed::Link("day")], &[Deed::ModifyInDir]],
+    },
+    Story {
+        name: "a file in a directory changed × the directory becomes a link",
+        deeds: [&[Deed::ModifyInDir], &[Deed::Remove("day"), Deed::Link("day")]],
+    },
+    Story {
+        name: "a directory becomes a link × a file made deep in it",
+        deeds: [
+            &[Deed::Remove("day"), Deed::Link("day")],
+            &[Deed::Mkdir("day/a"), Deed::Mkdir("day/a/b"), Deed::Write("day/a/b/c.wav")],
+        ],
+    },
+    Story {
+        name: "two directories moved into each other",
+        deeds: [&[Deed::Move("day", "box/day")], &[Deed::Move("box", "day/box")]],
+    },
+    Story {
+        name: "two directories swapped × files changed in both",
+        deeds: [
+            &[Deed::Move("day", "aside"), Deed::Move("box", "day"), Deed::Move("aside", "box")],
+            &[Deed::ModifyInDir, Deed::Write("box/kept.wav")],
+        ],
     },
     Story {
         name: "a directory deleted × deleted and made again",
@@ -268,7 +294,8 @@ impl Deed {
 /// Fills a cell's directory.
 pub(crate) fn prepare(dir: &Path) {
     fs::create_dir_all(dir.join("day")).unwrap();
-    for name in ["call.wav", "b.wav", "day/old.wav"] {
+    fs::create_dir(dir.join("box")).unwrap();
+    for name in ["call.wav", "b.wav", "day/old.wav", "box/kept.wav"] {
         write(dir, name, Author::Base, 2_000);
     }
 }
