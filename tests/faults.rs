@@ -11,6 +11,8 @@
 mod disks;
 #[path = "faults/failpoints.rs"]
 mod failpoints;
+#[path = "faults/limits.rs"]
+mod limits;
 #[path = "faults/links.rs"]
 mod links;
 #[path = "faults/order.rs"]

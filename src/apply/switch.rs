@@ -403,6 +403,7 @@ impl Dress<'_> {
         let mode = self.mode.unwrap_or(before.mode);
         // The owner first: giving a file away takes its set-id bits.
         let given = give(self.owner, |owner| tree.set_owner(&object, owner)).and_then(|left| {
+            Failpoint::OwnerSet.hit();
             if self.mode.is_some() || self.owner.is_some() {
                 tree.set_mode(&object, mode)?;
             }

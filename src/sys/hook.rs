@@ -63,6 +63,8 @@ failpoints! {
     Renamed = "renamed",
     /// The mtime is set, and not the mode.
     MtimeSet = "mtime-set",
+    /// The owner is set, if one is to be, and not the mode.
+    OwnerSet = "owner-set",
     /// All of the metadata is set.
     Dressed = "dressed",
     /// Metadata is synced, and no names are.

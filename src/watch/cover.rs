@@ -237,13 +237,23 @@ impl<T: Tree, S: FnMut(Event)> Watcher<T, S> {
         if unwatched == 0 {
             self.retry_at = None;
             self.problem = None;
+            self.tries = 0;
         } else if self.retry_at.is_none() {
-            self.retry_at = Some(self.clock.now().mono + self.bounds.retry);
+            self.retry_at = Some(self.clock.now().mono + self.retry_wait());
+            self.tries += 1;
         }
         if (before == 0) != (unwatched == 0) {
             let why = self.problem.clone().map(|why| why.counted(watched, unwatched));
             (self.sink)(Event::Coverage { unwatched, why });
         }
+    }
+
+    fn retry_wait(&self) -> Duration {
+        if self.full {
+            return self.bounds.retry;
+        }
+        let soon = self.bounds.retry_soon.saturating_mul(2u32.pow(self.tries.min(16)));
+        soon.min(self.bounds.retry)
     }
 
     pub(super) fn may_be_dir(&self, path: &SharePath) -> bool {

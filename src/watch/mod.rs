@@ -52,9 +52,13 @@ struct Bounds {
     queue: usize,
     /// How often unwatched directories are tried again, and a scan asked for.
     retry: Duration,
+    /// When they are tried again first, and from then on after twice the time, if there was room:
+    /// want of descriptors or memory, or an error of the disk, may be over at once.
+    retry_soon: Duration,
 }
 
-const BOUNDS: Bounds = Bounds { queue: 262_144, retry: Duration::from_secs(60) };
+const BOUNDS: Bounds =
+    Bounds { queue: 262_144, retry: Duration::from_secs(60), retry_soon: Duration::from_secs(1) };
 
 /// Watches one share.
 ///
@@ -77,6 +81,8 @@ pub struct Watcher<T, S> {
     problem: Option<WatchError>,
     /// When to try the unwatched directories again; none if there is none.
     retry_at: Option<Duration>,
+    /// How often they were tried since all were watched.
+    tries: u32,
 }
 
 impl<T: Tree, S: FnMut(Event)> Watcher<T, S> {
@@ -130,6 +136,7 @@ impl<T: Tree, S: FnMut(Event)> Watcher<T, S> {
             full: false,
             problem: None,
             retry_at: None,
+            tries: 0,
         };
         (watcher, handle)
     }

@@ -128,7 +128,7 @@ fn check_receiver(node: &Node, calls: &[Call], announced: &BTreeMap<u64, String>
         let path = &announced[&seq];
         let full = node.path(path);
         let (begun, named, from) = &placed[full.to_str().unwrap()];
-        if let Some(temp) = from {
+        if let Some(temp) = from.as_ref().filter(|_| full.is_file()) {
             let synced = syncs.first_after(temp, 0);
             assert!(
                 synced.is_some_and(|synced| synced < *begun),

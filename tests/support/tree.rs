@@ -66,7 +66,12 @@ impl Tree {
         while let Some(dir) = to_enter.pop() {
             let entries = match fs::read_dir(join(root, &dir)) {
                 Ok(entries) => entries,
-                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                // Gone, or something else by now.
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) =>
+                {
+                    continue;
+                }
                 Err(error) => panic!("{}: {error}", join(root, &dir).display()),
             };
             for entry in entries {

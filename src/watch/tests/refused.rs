@@ -204,6 +204,17 @@ fn a_directory_that_cannot_be_listed_for_the_moment_is_tried_again() {
 }
 
 #[test]
+fn what_is_refused_for_the_moment_is_tried_again_sooner_than_what_there_is_no_room_for() {
+    let (kernel, tree) = (kernel(100), tree());
+    tree.set("a", Err(TreeError::Io("too many open files".into())));
+    let running = kernel.run(&tree, NEVER);
+    assert_eq!(told(&running.until_scan(Why::Start)), ["1 unwatched", ". scan Start"]);
+    tree.set("a", Ok(&["c/"]));
+    running.until(|event| matches!(event, Event::Coverage { unwatched: 0, .. }));
+    running.until_scan(Why::Unwatched);
+}
+
+#[test]
 fn the_sudden_end_of_a_source_is_an_overflow() {
     let kernel = kernel(100);
     let running = kernel.run(&tree(), NEVER);
