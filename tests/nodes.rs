@@ -27,6 +27,8 @@ mod owners;
 mod peers;
 #[path = "nodes/restored.rs"]
 mod restored;
+#[path = "nodes/rules.rs"]
+mod rules;
 #[path = "nodes/service.rs"]
 mod service;
 #[path = "nodes/space.rs"]

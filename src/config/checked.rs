@@ -8,13 +8,15 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use recsync_proto::{NodeName, ShareName};
 use thiserror::Error;
 
-pub use crate::engine::{MaxDelete, OwnerPolicy};
+pub use crate::engine::{DeletePolicy, MaxDelete, OwnerPolicy};
 pub use crate::net::{Cidr, Fingerprint};
+pub use crate::tree::IgnoreRules;
 
 /// A valid config file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,6 +77,10 @@ pub struct Share {
     pub path: PathBuf,
     /// How long a path must be quiet before it is shipped; at least 1 ms.
     pub settle: Duration,
+    /// What is left alone.
+    pub ignore: Arc<IgnoreRules>,
+    /// Whether a delete here is a delete elsewhere.
+    pub deletes: DeletePolicy,
     /// Whether owner and group are synced.
     pub owner: OwnerPolicy,
     /// How long what peers delete and replace here is kept; zero for not at all.

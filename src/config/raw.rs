@@ -21,7 +21,18 @@ pub(super) const SECTIONS: [(&str, &[&str]); 4] = [
     ("peer", &["name", "address", "fingerprint", "allow_from"]),
     (
         "share",
-        &["name", "path", "settle", "owner", "trash", "max_delete", "scan_interval", "min_free"],
+        &[
+            "name",
+            "path",
+            "settle",
+            "ignore",
+            "deletes",
+            "owner",
+            "trash",
+            "max_delete",
+            "scan_interval",
+            "min_free",
+        ],
     ),
 ];
 
@@ -68,6 +79,8 @@ pub(super) struct Share {
     pub(super) name: Option<Text>,
     pub(super) path: Option<Text>,
     pub(super) settle: Option<Text>,
+    pub(super) ignore: Vec<Text>,
+    pub(super) deletes: Option<Text>,
     pub(super) owner: Option<Text>,
     pub(super) trash: Option<Text>,
     pub(super) max_delete: Option<Spanned<Vec<Spanned<Limit>>>>,
@@ -144,6 +157,8 @@ fn read_share(section: &Section<'_>, findings: &mut Findings) -> Share {
         name: section.required("name", findings),
         path: section.required("path", findings),
         settle: section.text("settle", findings),
+        ignore: section.texts("ignore", findings),
+        deletes: section.text("deletes", findings),
         owner: section.text("owner", findings),
         trash: section.text("trash", findings),
         max_delete: section.limits("max_delete", findings),

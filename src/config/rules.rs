@@ -8,12 +8,15 @@
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use recsync_proto::{NodeName, ShareName};
 use toml::Spanned;
 
-use super::checked::{Config, HostPort, Http, MaxDelete, Node, OwnerPolicy, Peer, Share};
+use super::checked::{
+    Config, DeletePolicy, HostPort, Http, IgnoreRules, MaxDelete, Node, OwnerPolicy, Peer, Share,
+};
 use super::raw::{self, Limit, Raw, Text};
 use super::{Findings, template};
 
@@ -91,6 +94,12 @@ impl Check<'_> {
         let name = self.named("share.name", share.name, ShareName::new);
         let path = self.path("share.path", share.path, None);
         let settle = self.duration("share.settle", share.settle.as_ref(), template::SETTLE, SETTLE);
+        let ignore = self.ignore(&share.ignore);
+        let deletes = self.word(
+            "share.deletes",
+            share.deletes.as_ref(),
+            &[("propagate", DeletePolicy::Propagate), ("keep", DeletePolicy::Keep)],
+        );
         let owner = self.word(
             "share.owner",
             share.owner.as_ref(),
@@ -109,6 +118,8 @@ impl Check<'_> {
             name: name?,
             path: path?,
             settle: settle?,
+            ignore: Arc::new(ignore?),
+            deletes: deletes?,
             owner: owner?,
             trash: trash?,
             max_delete: max_delete?,
@@ -173,6 +184,19 @@ impl Check<'_> {
             return None;
         }
         Some(self.dir.join(text.get_ref()).components().collect())
+    }
+
+    fn ignore(&mut self, patterns: &[Text]) -> Option<IgnoreRules> {
+        // One by one first, so that every bad one is found.
+        let mut fine = true;
+        for text in patterns {
+            if let Err((_, why)) = IgnoreRules::new(vec![text.get_ref().clone()]) {
+                self.findings.add(&text.span(), "share.ignore", why);
+                fine = false;
+            }
+        }
+        let all = patterns.iter().map(|text| text.get_ref().clone()).collect();
+        IgnoreRules::new(all).ok().filter(|_| fine)
     }
 
     /// Takes one of a few words; the first is the default.

@@ -137,6 +137,10 @@ name = \"{name}\"
 path = {path}
 # How long a path must be quiet before it is shipped.
 # settle = \"{SETTLE}\"
+# What is left alone here, in gitignore syntax, for example [\"/scratch/**\", \"*.tmp\"]; set it alike on all nodes.
+# ignore = []
+# What a delete here means on the peers: \"propagate\", or \"keep\": nothing.
+# deletes = \"propagate\"
 # Owner and group, by name: \"name\" where this process may set them, \"ignore\" to leave them alone.
 # owner = \"name\"
 # How long what peers delete and replace here is kept in .recsync/trash; \"0s\" for not at all.

@@ -156,6 +156,8 @@ name = \"recordings\"
 path = \"/storage/recordings\"
 settle = \"fast\"
 owner = \"uid\"
+deletes = \"never\"
+ignore = [\"*.tmp\", \"{a\", \"# x\"]
 colour = \"red\"
 "
     ), @r#"
@@ -165,7 +167,10 @@ colour = \"red\"
     8:15: peer.fingerprint: a fingerprint is `sha256:` and 64 lower-case hex digits, as `recsync identity` prints it on that node
     13:10: share.settle: `fast` is no duration; write a number and a unit, for example "200ms", "10s" or "1d"
     14:9: share.owner: `uid` means nothing here; write "name" or "ignore"
-    15:1: share.colour: not known to this version; remove it
+    15:11: share.deletes: `never` means nothing here; write "propagate" or "keep"
+    16:20: share.ignore: `{a` is no pattern: error parsing glob '{a': unclosed alternate group; missing '}' (maybe escape '{' with '[{]'?)
+    16:26: share.ignore: `# x` is a comment and matches nothing; write `\\#` for a name that begins so
+    17:1: share.colour: not known to this version; remove it
     "#);
 }
 
@@ -214,8 +219,6 @@ scan_intervall = \"1d\"
     9:2: tls: not known to this version; remove it
     11:2: limits: not known to this version; remove it
     13:3: hook: not known to this version; remove it
-    17:1: share.ignore: not known to this version; remove it
-    18:1: share.deletes: not known to this version; remove it
     21:1: share.scan_intervall: not known to this version; did you mean `scan_interval`?
     ");
 }
@@ -550,6 +553,10 @@ fn a_new_file_explains_every_key() {
     path = '/storage/rec "1"'
     # How long a path must be quiet before it is shipped.
     # settle = "20ms"
+    # What is left alone here, in gitignore syntax, for example ["/scratch/**", "*.tmp"]; set it alike on all nodes.
+    # ignore = []
+    # What a delete here means on the peers: "propagate", or "keep": nothing.
+    # deletes = "propagate"
     # Owner and group, by name: "name" where this process may set them, "ignore" to leave them alone.
     # owner = "name"
     # How long what peers delete and replace here is kept in .recsync/trash; "0s" for not at all.

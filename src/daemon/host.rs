@@ -10,7 +10,7 @@ use recsync_proto::{NodeName, ShareName};
 
 use super::accept::{self, AcceptError};
 use super::board::{ShareBoard, Stage};
-use super::share::{self, Common, Setup, ShareError, ToShare};
+use super::share::{self, Common, End, Setup, ShareError, ToShare};
 use crate::engine::{Event, GuardEvent};
 use crate::index::IndexError;
 use crate::net::Link;
@@ -182,7 +182,8 @@ impl Host {
             });
             self.hub().inbox = None;
             let pause = match result {
-                Ok(()) => break,
+                Ok(End::Stopped) => break,
+                Ok(End::NewRules) => continue,
                 Err(ShareError::Root(error)) => {
                     if lost.is_none() {
                         // What was said of an earlier root does not count for this one.

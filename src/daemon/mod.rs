@@ -445,6 +445,8 @@ fn setup(config: &Config, share: &config::Share) -> Setup {
             max_delete: share.max_delete,
             peers: config.peers.iter().map(|peer| peer.name.clone()).collect(),
             owner: share.owner,
+            deletes: share.deletes,
+            ignore: share.ignore.clone(),
         },
         scan_interval: share.scan_interval,
         trash: share.trash,

@@ -315,6 +315,8 @@ impl Node {
         let crowded = state.crowded.iter().map(|(path, copies)| crowded(path, *copies));
         let notes = crowded.chain(state.unwatched_why).chain(weak.map(str::to_owned));
         let notes = notes.chain(self.common.events.owners_left(&host.name));
+        let ignored = state.scan.ignored.iter();
+        let notes = notes.chain(ignored.map(|(rule, count)| format!("{count} left alone: {rule}")));
         ShareStatus {
             name: host.name.to_string(),
             path: share.map(|share| share.path.display().to_string()).unwrap_or_default(),

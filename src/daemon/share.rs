@@ -133,6 +133,15 @@ impl From<apply::RecoverError> for ShareError {
     }
 }
 
+/// Why a run of a share ended as it should.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    /// It was told to.
+    Stopped,
+    /// Other rules say what is in the share: the next run begins with them.
+    NewRules,
+}
+
 /// What a share needs to run.
 #[derive(Debug, Clone)]
 pub(super) struct Setup {
@@ -164,11 +173,12 @@ pub(super) fn run(
     common: &Common,
     board: &Arc<ShareBoard>,
     connect: impl FnOnce(Sender<ToShare>) -> Vec<Link>,
-) -> Result<(), ShareError> {
+) -> Result<End, ShareError> {
     let mut store = Store::open(&setup.index, || Epoch(sys::random_u64()))?;
     let known = store.root_id()?;
     let expected = known.as_deref().and_then(|id| RootId::from_str(id).ok());
-    let tree = Arc::new(Disk::open(&setup.path, &setup.name, expected)?);
+    let tree = Disk::open(&setup.path, &setup.name, expected)?;
+    let tree = Arc::new(tree.with_ignore((*setup.settings.ignore).clone()));
     // An index that has never seen a root has never seen a file.
     let mut fresh = known.is_none();
     if !fresh && !witness::agree(&store, &tree)? {
@@ -200,7 +210,12 @@ pub(super) fn run(
     let now = common.clock.now();
     let first_op = u64::try_from(now.wall_ns).unwrap_or(0);
     let head = store.head()?;
-    let engine = Engine::new(setup.settings.clone(), &store, first_op, fresh)?;
+    let mut engine = Engine::new(setup.settings.clone(), &store, first_op, fresh)?;
+    let rules = setup.settings.rules();
+    let new_rules = store.rules()?.as_ref() != Some(&rules);
+    if new_rules {
+        engine.replan();
+    }
     for path in dirty {
         site.input(Input::Dirty { path, hint: Hint::Written, noticed: Noticed::Scan });
     }
@@ -222,6 +237,9 @@ pub(super) fn run(
     board.started(Running { site: site.clone(), watch: watch_handle.clone(), desk: desk.clone() });
 
     let mut share = Loop {
+        end: End::Stopped,
+        rules,
+        new_rules,
         site: site.clone(),
         common: common.clone(),
         board: board.clone(),
@@ -409,6 +427,11 @@ struct Lanes {
 }
 
 struct Loop {
+    end: End,
+    /// By which it is worked out what is pending.
+    rules: String,
+    /// They are to be noted once everything is planned by them.
+    new_rules: bool,
     site: Arc<Site>,
     common: Common,
     board: Arc<ShareBoard>,
@@ -429,7 +452,7 @@ struct Loop {
 }
 
 impl Loop {
-    fn run(&mut self, waiting: &Receiver<ToShare>) -> Result<(), ShareError> {
+    fn run(&mut self, waiting: &Receiver<ToShare>) -> Result<End, ShareError> {
         loop {
             let now = self.common.clock.now();
             let due = self.engine.next_due().unwrap_or(self.root_due);
@@ -442,12 +465,12 @@ impl Loop {
             let first = match waiting.recv_timeout(wait) {
                 Ok(first) => Some(first),
                 Err(RecvTimeoutError::Timeout) => None,
-                Err(RecvTimeoutError::Disconnected) => return Ok(()),
+                Err(RecvTimeoutError::Disconnected) => return Ok(self.end),
             };
             let rest = std::iter::from_fn(|| waiting.try_recv().ok());
             let batch: Vec<ToShare> = first.into_iter().chain(rest).take(BATCH_MAX).collect();
             if !self.batch(batch)? {
-                return Ok(());
+                return Ok(self.end);
             }
         }
     }
@@ -512,6 +535,10 @@ impl Loop {
                     self.site.set_min_free(min_free);
                     self.scan_due = self.scan_due.min(now.mono + scan_interval);
                     self.scan_interval = scan_interval;
+                    if settings.rules() != self.rules {
+                        self.end = End::NewRules;
+                        return Ok(false);
+                    }
                     self.engine.reconfigure(settings, &self.store)?;
                 }
                 ToShare::Note(writes) => {
@@ -529,6 +556,10 @@ impl Loop {
         Failpoint::CommitBegun.hit();
         self.store.commit()?;
         Failpoint::Committed.hit();
+        if self.new_rules && !self.engine.is_replanning() {
+            self.store.set_rules(&self.rules)?;
+            self.new_rules = false;
+        }
         self.site.gate.set_busy(self.engine.is_busy());
         self.board.progress(self.engine.load(), self.engine.held(), now.wall_ns);
         self.hand_out(now, effects);

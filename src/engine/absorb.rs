@@ -52,6 +52,7 @@ pub fn absorb(installed: Option<&Installed>, look: &Look) -> Local {
             Look::Busy
             | Look::Unstable
             | Look::TooFresh(_)
+            | Look::Ignored
             | Look::Special
             | Look::Unsyncable(_)
             | Look::Unknown(_),

@@ -129,6 +129,8 @@ pub enum Look {
     Unstable,
     /// Without the kernel's word on writers: too young to be trusted, look again after this long.
     TooFresh(Duration),
+    /// A rule has it left alone.
+    Ignored,
     /// A socket, FIFO or device; never synced.
     Special,
     /// Larger than the protocol can carry, or a name that cannot be synced.

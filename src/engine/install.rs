@@ -163,7 +163,11 @@ impl Engine {
             if !unseen {
                 self.forgive(path);
             }
-            self.settle_owed(path, AckState::Durable);
+            if self.is_ignored(winner.as_ref(), path, &entry) {
+                self.settle_ignored(path);
+            } else {
+                self.settle_owed(path, AckState::Durable);
+            }
             return Ok(());
         }
         if self.locked.contains(path) || unseen {
@@ -729,6 +733,7 @@ impl Engine {
             if entry.installed.as_ref().is_none_or(|was| was.content.is_dir()) {
                 let mode = fingerprint.mode;
                 let content = Content::Dir;
+                entry.let_go = false;
                 entry.installed =
                     Some(Installed { content, fingerprint, mtime_ns: 0, mode, owner: None });
                 cx.put(&dir, entry)?;
@@ -742,6 +747,7 @@ impl Engine {
         }
         let mut entry = cx.entry(&path)?;
         let via = entry.via.clone();
+        entry.let_go = false;
         entry.installed = match (installs, done.fingerprint) {
             (Some(content), Some(fingerprint)) => Some(Installed {
                 content,
@@ -882,6 +888,15 @@ impl Engine {
         }
     }
 
+    /// Tells who waits that the record is merged and no more will come of it here.
+    fn settle_ignored(&mut self, path: &SharePath) {
+        for owed in self.owed.remove(path).unwrap_or_default() {
+            if !owed.held {
+                self.ack(&owed, AckState::Held);
+            }
+        }
+    }
+
     pub(super) fn forget_owed(&mut self, peer: &NodeName) {
         self.owed.retain(|_, owed| {
             owed.retain(|owed| owed.peer != *peer);
@@ -931,7 +946,7 @@ impl Engine {
 
     /// True if pending paths wait to be visited by the next pump.
     pub fn wants_pump(&self) -> bool {
-        (self.sweep.is_some() || self.sweep_again) && self.has_room()
+        (self.sweep.is_some() || self.sweep_again || self.replan.is_some()) && self.has_room()
     }
 
     fn has_room(&self) -> bool {
@@ -939,7 +954,7 @@ impl Engine {
     }
 
     pub(super) fn sweep(&mut self, cx: &mut Cx<'_>) -> Result<(), IndexError> {
-        if !self.wants_pump() {
+        if self.sweep.is_none() && !self.sweep_again || !self.has_room() {
             return Ok(());
         }
         let below = match self.sweep {
@@ -976,6 +991,24 @@ impl Engine {
         }))
     }
 
+    /// True if a rule has the path left alone here, whatever the cluster knows of it.
+    fn is_ignored(&self, winner: Option<&Winner>, path: &SharePath, entry: &Entry) -> bool {
+        let wanted = winner.map(|winner| &winner.content);
+        let content = wanted.or(entry.installed.as_ref().map(|installed| &installed.content));
+        self.settings.ignore.rule(path, content.is_some_and(Content::is_dir)).is_some()
+    }
+
+    /// Goes on planning everything anew after a change of the rules.
+    pub(super) fn carry_on_replanning(&mut self, cx: &mut Cx<'_>) -> Result<(), IndexError> {
+        let Some(from) = self.replan.filter(|_| self.has_room()) else { return Ok(()) };
+        let chunk = cx.index.log(from, self.head, SWEEP_CHUNK)?;
+        self.replan = chunk.last().map(|last| last.entry.seq.next());
+        for logged in chunk {
+            self.reconsider(cx, &logged.path)?;
+        }
+        Ok(())
+    }
+
     /// Returns what the path is to hold, and the next step towards it.
     fn next_step(
         &self,
@@ -985,6 +1018,10 @@ impl Engine {
     ) -> Result<(Option<Winner>, Step), IndexError> {
         let winner = self.winner(cx, path, &entry.record)?;
         let installed = entry.installed.as_ref();
+        let is_let_go = entry.let_go && installed.is_none();
+        if is_let_go || self.is_ignored(winner.as_ref(), path, entry) {
+            return Ok((winner, Step::Nothing));
+        }
         let is_dir = installed.is_some_and(|installed| installed.content.is_dir());
         let stays = winner.as_ref().is_some_and(|winner| winner.content.is_dir());
         let circumstances = Circumstances {

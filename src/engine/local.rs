@@ -10,7 +10,7 @@ use super::absorb::{Local, absorb};
 use super::effect::{Effect, Event, GuardEvent, Hint, Look, Noticed, Now};
 use super::guard::Verdict;
 use super::settle::Dirt;
-use super::{Cx, Engine, LOOKS_MAX, MOVE_WAIT, OwnerPolicy, RECENT_MAX, version};
+use super::{Cx, DeletePolicy, Engine, LOOKS_MAX, MOVE_WAIT, OwnerPolicy, RECENT_MAX, version};
 use crate::index::{Entry, IndexError, Installed};
 use crate::tree::Fingerprint;
 
@@ -93,6 +93,7 @@ impl Engine {
                 self.settle.put_back(path.clone(), dirt, now + wait);
             }
             Look::TooFresh(wait) => self.settle.put_back(path.clone(), dirt, now + *wait),
+            Look::Ignored => self.leave_alone(cx, path)?,
             Look::Special => self.skip(cx, path, "not a file, directory or symbolic link")?,
             Look::Unsyncable(why) => self.skip(cx, path, why)?,
             Look::Unknown(error) => {
@@ -114,6 +115,10 @@ impl Engine {
                 }
                 return self.wake(cx, path);
             }
+            Look::Found { content, .. } if self.has_rule(path, content.is_dir()) => {
+                self.leave_alone(cx, path)?;
+            }
+            Look::Absent if self.is_forgotten(cx, path)? => {}
             Look::Absent | Look::Found { .. } => self.absorb_look(cx, path, &look, dirt)?,
         }
         if matches!(look, Look::Absent | Look::Found { content: Content::Dir, .. }) {
@@ -134,6 +139,30 @@ impl Engine {
             self.settle.hasten(&parent, cx.now.mono);
         }
         Ok(())
+    }
+
+    /// What a rule has left alone keeps the state in which it was last synced, if it ever was.
+    fn leave_alone(&mut self, cx: &mut Cx<'_>, path: &SharePath) -> Result<(), IndexError> {
+        self.forgive(path);
+        self.reconsider(cx, path)
+    }
+
+    fn has_rule(&self, path: &SharePath, is_dir: bool) -> bool {
+        self.settings.ignore.rule(path, is_dir).is_some()
+    }
+
+    /// If a rule has a path left alone that is gone, forgets that it was here: no delete. True if so.
+    fn is_forgotten(&mut self, cx: &mut Cx<'_>, path: &SharePath) -> Result<bool, IndexError> {
+        let mut entry = cx.entry(path)?;
+        let was_dir = entry.installed.as_ref().is_some_and(|was| was.content.is_dir());
+        if !self.has_rule(path, was_dir) {
+            return Ok(false);
+        }
+        if entry.installed.take().is_some() {
+            cx.put(path, entry)?;
+        }
+        self.leave_alone(cx, path)?;
+        Ok(true)
     }
 
     /// What is there is never synced; what a peer wants in its place waits until it is gone.
@@ -236,6 +265,14 @@ impl Engine {
                     cx.put(path, entry)?;
                     self.reconsider(cx, path)?;
                     return self.reconsider_above(cx, path);
+                } else if self.settings.deletes == DeletePolicy::Keep {
+                    if was.is_some_and(Content::is_dir) && self.children_first(cx, path, dirt)? {
+                        return Ok(());
+                    }
+                    // The others keep theirs, and this one is not put back here.
+                    (entry.installed, entry.let_go) = (None, true);
+                    cx.put(path, entry)?;
+                    return self.reconsider(cx, path);
                 } else if was.is_some_and(Content::is_dir) {
                     // What the guard holds keeps the directories above it too.
                     let held = self.local_guard.held().is_some();
@@ -367,7 +404,11 @@ impl Engine {
         } else {
             self.stamp(cx.now)
         };
+        // What was let go here is what this takes the place of.
+        let let_go = version::winner(&entry.record, false).filter(|_| entry.let_go);
+        let let_go = let_go.map(|winner| winner.content);
         let seen = entry.installed.as_ref().map(|installed| &installed.content);
+        let seen = seen.or(let_go.as_ref());
         let mtime_ns = Register { value: fingerprint.mtime_ns, stamp: stamp.clone() };
         let value = Value {
             dot: self.dot(seq),
@@ -394,7 +435,7 @@ impl Engine {
                 set_owner(&mut entry.record, object.owner.as_ref(), &stamp);
             }
         }
-        entry.installed = Some(object);
+        (entry.installed, entry.let_go) = (Some(object), false);
         self.log(cx, path, entry, seq, dirt, Some(fingerprint.ctime_ns))?;
         if was_dead {
             self.reconsider_above(cx, path)?;

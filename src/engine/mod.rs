@@ -31,12 +31,14 @@ mod tests;
 pub mod version;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use recsync_proto::message::FileRef;
 use recsync_proto::{Dot, Epoch, NodeName, Record, Seq, SharePath, Stamp};
 
 use crate::index::{Entry, Guard, Index, IndexError, Write};
+use crate::tree::IgnoreRules;
 
 pub use effect::{
     Action, Announce, AppliedKind, Done, Effect, Event, GuardEvent, Hint, Input, Look, NotFetched,
@@ -77,6 +79,16 @@ pub enum OwnerPolicy {
     Ignore,
 }
 
+/// What a delete here means elsewhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum DeletePolicy {
+    /// It is a delete everywhere.
+    #[default]
+    Propagate,
+    /// Nothing: the others keep theirs. A rename is still a rename.
+    Keep,
+}
+
 /// What the engine must know beforehand.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -90,6 +102,18 @@ pub struct Settings {
     pub peers: Vec<NodeName>,
     /// Whether owners are synced.
     pub owner: OwnerPolicy,
+    /// Whether deletes here are deletes elsewhere.
+    pub deletes: DeletePolicy,
+    /// What is left alone.
+    pub ignore: Arc<IgnoreRules>,
+}
+
+impl Settings {
+    /// Returns the settings by which it is worked out what is pending: after a change of these
+    /// everything is planned anew ([`Engine::replan`]).
+    pub fn rules(&self) -> String {
+        format!("{:?} {:?}", self.owner, self.ignore.patterns())
+    }
 }
 
 /// The state machine of one share.
@@ -138,6 +162,8 @@ pub struct Engine {
     recent: BTreeMap<Seq, Duration>,
     recent_order: VecDeque<Seq>,
     tidy_due: Duration,
+    /// Positions from here on are still to be planned anew after a change of the rules.
+    replan: Option<Seq>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -211,6 +237,7 @@ impl Engine {
             recent: BTreeMap::new(),
             recent_order: VecDeque::new(),
             tidy_due: TIDY_EVERY,
+            replan: None,
             settings,
         };
         for peer in engine.settings.peers.clone() {
@@ -258,6 +285,7 @@ impl Engine {
         self.tell_held(&mut cx);
         self.end_scan();
         self.retry_due(&mut cx)?;
+        self.carry_on_replanning(&mut cx)?;
         self.sweep(&mut cx)?;
         self.tidy(&mut cx)?;
         for peer in self.peers.keys().cloned().collect::<Vec<_>>() {
@@ -305,6 +333,16 @@ impl Engine {
         for (gone, of) in tripped.into_iter().flatten() {
             cx.event(Event::Guard(GuardEvent::DeletesHeld { gone, of }));
         }
+    }
+
+    /// Plans everything anew, a part with each pump: the rules by which it was planned have changed.
+    pub fn replan(&mut self) {
+        self.replan = Some(Seq::ZERO);
+    }
+
+    /// True until [`Engine::replan`] is done.
+    pub fn is_replanning(&self) -> bool {
+        self.replan.is_some()
     }
 
     /// Returns how many deletes wait for the operator, and of how many files: those found here,

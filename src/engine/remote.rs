@@ -341,6 +341,8 @@ impl Engine {
         let merged = version::merge(&entry.record, record);
         if merged != entry.record {
             let was_dead = entry.record.is_tombstone();
+            // What was let go is another object now: that one is wanted here.
+            entry.let_go = entry.let_go && version::same_values(&entry.record, &merged);
             entry.via = (merged == *record).then(|| name.clone());
             entry.record = merged;
             entry.seq = self.take_seq();

@@ -8,6 +8,7 @@ mod scenarios;
 mod conflict;
 mod guard;
 mod owner;
+mod rules;
 mod settle;
 mod tables;
 mod trouble;

@@ -145,6 +145,18 @@ pub fn set<T>(register: &mut Option<Register<T>>, value: T, stamp: &Stamp) {
     }
 }
 
+/// True if two records hold the same contents: what is new is metadata alone.
+pub fn same_values(one: &Record, other: &Record) -> bool {
+    let contents = |record: &Record| {
+        let mut contents: Vec<_> =
+            record.values.iter().map(|value| value.content.clone()).collect();
+        contents.sort();
+        contents.dedup();
+        contents
+    };
+    contents(one) == contents(other)
+}
+
 /// Returns the value that names a losing content's conflict copy: the same on all nodes.
 pub fn loser<'a>(record: &'a Record, content: &Content) -> Option<&'a Value> {
     record

@@ -112,6 +112,9 @@ pub struct Entry {
     pub changed_ns: i64,
     /// True if the winner of `record` is not what is installed: there is something to do.
     pub pending: bool,
+    /// True if it was deleted here and lives on elsewhere (`deletes = "keep"`): the winner is not
+    /// put here until it is another one.
+    pub let_go: bool,
 }
 
 /// One position of the log.

@@ -17,8 +17,9 @@ use crate::tree::{Fingerprint, Kind, Place};
 pub(super) const PUT_ENTRY: &str = "
     INSERT INTO entries (dir, name, record, seq, via, changed_ns, pending, live, winner_bytes,
         content, content_size, hash, target,
-        kind, fs, ino, size, mtime_ns, ctime_ns, mode, uid, gid, nlink, want_mtime_ns, want_mode, want_owner)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+        kind, fs, ino, size, mtime_ns, ctime_ns, mode, uid, gid, nlink, want_mtime_ns, want_mode, want_owner,
+        let_go)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT (dir, name) DO UPDATE SET
         record = excluded.record, seq = excluded.seq, via = excluded.via,
         changed_ns = excluded.changed_ns, pending = excluded.pending, live = excluded.live,
@@ -29,7 +30,7 @@ pub(super) const PUT_ENTRY: &str = "
         mtime_ns = excluded.mtime_ns, ctime_ns = excluded.ctime_ns, mode = excluded.mode,
         uid = excluded.uid, gid = excluded.gid, nlink = excluded.nlink,
         want_mtime_ns = excluded.want_mtime_ns, want_mode = excluded.want_mode,
-        want_owner = excluded.want_owner";
+        want_owner = excluded.want_owner, let_go = excluded.let_go";
 
 /// The statement that stores an intent: [`intent_params`] are its parameters.
 pub(super) const PUT_INTENT: &str = "
@@ -45,7 +46,7 @@ macro_rules! select_entries {
             "SELECT dir, name, record, seq, (SELECT name FROM peers WHERE peers.id = via), ",
             "changed_ns, pending, content, content_size, hash, target, ",
             "kind, fs, ino, size, mtime_ns, ctime_ns, mode, uid, gid, nlink, ",
-            "want_mtime_ns, want_mode, want_owner FROM entries ",
+            "want_mtime_ns, want_mode, want_owner, let_go FROM entries ",
             $rest
         )
     };
@@ -84,7 +85,7 @@ pub(super) fn entry_params<'a>(
 ) -> Vec<ToSqlOutput<'a>> {
     let (dir, name) = path.split();
     let record = &entry.record;
-    let mut params = Vec::with_capacity(26);
+    let mut params = Vec::with_capacity(27);
     params.extend([blob(dir), blob(name)]);
     params.push(ToSqlOutput::Owned(Value::Blob(encode_record(record))));
     params.push(if entry.seq > Seq::ZERO { bits(entry.seq.0) } else { null() });
@@ -101,6 +102,7 @@ pub(super) fn entry_params<'a>(
         }
         None => params.extend(std::iter::repeat_with(null).take(17)),
     }
+    params.push(int(entry.let_go.into()));
     params
 }
 
@@ -188,6 +190,7 @@ pub(super) fn logged(row: &Row<'_>) -> Result<Logged> {
             via: via.map(NodeName::new).transpose().map_err(|error| bad_column(4, error))?,
             changed_ns: row.get(5)?,
             pending: row.get(6)?,
+            let_go: row.get(24)?,
         },
     })
 }

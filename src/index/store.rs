@@ -81,6 +81,23 @@ impl Store {
         self.reads.one("SELECT root_id FROM state", [], |row| row.get(0))
     }
 
+    /// Returns the rules by which it was worked out what is pending, as last set.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub fn rules(&self) -> Result<Option<String>, IndexError> {
+        self.reads.one("SELECT rules FROM state", [], |row| row.get(0))
+    }
+
+    /// Stores those rules, durably, together with what was written before.
+    ///
+    /// # Errors
+    /// As [`Index::commit`].
+    pub fn set_rules(&mut self, rules: &str) -> Result<(), IndexError> {
+        self.transact(|store| store.run("UPDATE state SET rules = ?1", [rules]).map(drop))?;
+        self.commit()
+    }
+
     /// Stores the id of the share's root, durably, together with what was written before.
     ///
     /// # Errors

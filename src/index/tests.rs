@@ -806,7 +806,7 @@ fn arb_seq() -> impl Strategy<Value = Seq> {
 }
 
 fn arb_entry() -> impl Strategy<Value = Entry> {
-    let facts = (any::<i64>(), any::<bool>());
+    let facts = (any::<i64>(), any::<bool>(), any::<bool>());
     (
         arb_record(),
         prop::option::of(arb_installed()),
@@ -814,13 +814,14 @@ fn arb_entry() -> impl Strategy<Value = Entry> {
         prop::option::of(arb_peer()),
         facts,
     )
-        .prop_map(|(record, installed, seq, via, (changed_ns, pending))| Entry {
+        .prop_map(|(record, installed, seq, via, (changed_ns, pending, let_go))| Entry {
             record,
             installed,
             seq,
             via,
             changed_ns,
             pending,
+            let_go,
         })
 }
 

@@ -13,7 +13,7 @@ use recsync_proto::{Content, SharePath};
 use super::read::{ReadError, hash, read_full};
 use crate::engine::{Hint, Look};
 use crate::index::Installed;
-use crate::tree::{Fingerprint, Kind, Place, Tree, TreeError, Writer};
+use crate::tree::{Fingerprint, Kind, Place, Tree, TreeError, Writer, temporary_of};
 
 /// Without the kernel's word on writers, a file that looks unfinished must be this old.
 const UNFINISHED_AGE: Duration = Duration::from_secs(600);
@@ -27,6 +27,8 @@ const WEAK_SETTLE_MIN: Duration = Duration::from_millis(20);
 const TICK: Duration = Duration::from_millis(10);
 /// Tick of filesystems that keep whole seconds (ext3, ext4 with small inodes) or two (FAT).
 const COARSE_TICK: Duration = Duration::from_secs(2);
+/// Other tools' temporary files are left alone until they are this old.
+const TEMPORARY_AGE: Duration = Duration::from_secs(3_600);
 /// Longest target of a symbolic link that the protocol carries, exclusive.
 const TARGET_LEN_END: usize = 4_096;
 
@@ -46,6 +48,12 @@ pub fn look<T: Tree>(
         Ok(found) => found,
         Err(error) => return not_there(tree, path, error),
     };
+    if tree.ignored_by(path, found.kind == Kind::Dir).is_some() {
+        return Look::Ignored;
+    }
+    if let Some(wait) = temporary_wait(path, &found, &wall_ns) {
+        return Look::TooFresh(wait);
+    }
     // Whoever closed a file within the tick of the last change, and put its mtime back, left the
     // same stat: after such an event only the bytes tell.
     let closed = hint == Hint::Written && found.kind == Kind::File;
@@ -67,6 +75,18 @@ pub fn look<T: Tree>(
         Err(TreeError::NotFound | TreeError::WrongKind) => Look::Unstable,
         Err(error) => Look::Unknown(error),
     }
+}
+
+/// Returns how much longer what looks like another tool's temporary file is left alone. After an
+/// hour it is one that nobody finished, or a file that only has such a name: synced like any other.
+fn temporary_wait(
+    path: &SharePath,
+    found: &Fingerprint,
+    wall_ns: impl Fn() -> i64,
+) -> Option<Duration> {
+    temporary_of(path.name()).filter(|_| found.kind == Kind::File)?;
+    let left = TEMPORARY_AGE.checked_sub(age(found.ctime_ns, wall_ns()))?;
+    (!left.is_zero()).then_some(left)
 }
 
 /// Tells absence from ignorance.

@@ -8,6 +8,7 @@
 //! **May not:** read a file's bytes, or follow a symbolic link or a mount.
 #![forbid(unsafe_code)]
 
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use recsync_proto::SharePath;
@@ -15,7 +16,7 @@ use thiserror::Error;
 
 use crate::engine::Hint;
 use crate::index::{Entry, IndexError, IndexRead, Installed};
-use crate::tree::{Fingerprint, Kind, Place, RootError, Tree, TreeError};
+use crate::tree::{Fingerprint, Kind, Place, RootError, Tree, TreeError, temporary_of};
 
 /// Absences held back until the walk is done; beyond that they are told early, so that memory
 /// stays bounded, and renames among them are seen as a delete first.
@@ -63,6 +64,8 @@ pub struct ScanReport {
     pub unsyncable: u64,
     /// The directories of the first of them.
     pub unsyncable_in: Vec<SharePath>,
+    /// Names that are left alone, by the rule that has them so; of an ignored directory only itself.
+    pub ignored: BTreeMap<String, u64>,
     /// Places that could not be looked at.
     pub unreadable: u64,
     /// The first of them.
@@ -217,6 +220,16 @@ impl<T: Tree, I: IndexRead> Scan<'_, T, I> {
             self.unreadable(path, TreeError::CrossDevice);
             return Ok(());
         }
+        let rule = self.tree.ignored_by(path, found.kind == Kind::Dir);
+        if let Some(rule) = rule {
+            self.ignored(rule);
+            return Ok(());
+        }
+        if installed.is_none()
+            && let Some(tool) = temporary_of(path.name())
+        {
+            self.ignored(tool.to_owned());
+        }
         self.count(path, &found);
         if found.kind == Kind::Dir {
             self.to_enter.push(path.clone());
@@ -308,6 +321,10 @@ impl<T: Tree, I: IndexRead> Scan<'_, T, I> {
             self.tell(path, Hint::MovedAway)?;
         }
         Ok(())
+    }
+
+    fn ignored(&mut self, rule: String) {
+        *self.report.ignored.entry(rule).or_default() += 1;
     }
 
     fn unreadable(&mut self, path: &SharePath, why: TreeError) {

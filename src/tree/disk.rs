@@ -21,7 +21,9 @@ use rustix::thread::CapabilitySet;
 use super::beneath::{Beneath, kind_of, split};
 use super::marker::{self, Marker, PRIVATE, RootId};
 use super::writer::{self, Leases};
-use super::{DirEntry, Fingerprint, OwnerLeft, Place, RootError, Space, Tree, TreeError, Writer};
+use super::{
+    DirEntry, Fingerprint, IgnoreRules, OwnerLeft, Place, RootError, Space, Tree, TreeError, Writer,
+};
 use crate::sys::{self, Accounts};
 
 const TEMP: &[u8] = b".recsync/tmp";
@@ -46,6 +48,7 @@ pub struct Disk {
     fs: u64,
     leases: Leases,
     accounts: Accounts,
+    ignore: IgnoreRules,
 }
 
 /// An open file or directory of a [`Disk`].
@@ -81,6 +84,7 @@ impl Disk {
             fs,
             leases,
             accounts: Accounts::default(),
+            ignore: IgnoreRules::default(),
         };
         // A full or read-only disk can still be read, and says no again when it is written to.
         let _not_made = disk.make_private();
@@ -93,6 +97,12 @@ impl Disk {
             }),
             _ => Ok(disk),
         }
+    }
+
+    /// Has names left alone by these rules.
+    #[must_use]
+    pub fn with_ignore(self, ignore: IgnoreRules) -> Disk {
+        Disk { ignore, ..self }
     }
 
     /// Returns the id of this root, as its marker says.
@@ -230,6 +240,10 @@ impl Tree for Disk {
             });
         }
         Ok(())
+    }
+
+    fn ignored_by(&self, path: &SharePath, is_dir: bool) -> Option<String> {
+        self.ignore.rule(path, is_dir).map(str::to_owned)
     }
 
     fn stat(&self, place: &Place) -> Result<Fingerprint, TreeError> {

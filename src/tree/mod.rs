@@ -11,6 +11,7 @@
 
 mod beneath;
 mod disk;
+mod ignore;
 mod marker;
 #[cfg(any(test, feature = "suite"))]
 pub mod suite;
@@ -22,6 +23,7 @@ use recsync_proto::{Owner, SharePath};
 use thiserror::Error;
 
 pub use disk::{Disk, Open};
+pub use ignore::{IgnoreRules, temporary_of};
 pub use marker::{Marker, MarkerError, RootId, RootIdError, create_marker, read_marker, take_root};
 
 /// Why the tree did not do it.
@@ -216,6 +218,11 @@ pub trait Tree: Send + Sync {
     /// Tells whether the share may be touched: the root is still the directory that was opened,
     /// and its marker is in place with the expected name and id.
     fn check_root(&self) -> Result<(), RootError>;
+
+    /// Returns the rule by which a name is to be left alone, if there is one.
+    fn ignored_by(&self, _path: &SharePath, _is_dir: bool) -> Option<String> {
+        None
+    }
 
     /// Looks at a name without following it. `NotFound` only if the parent could be searched.
     fn stat(&self, place: &Place) -> Result<Fingerprint, TreeError>;

@@ -121,6 +121,9 @@ fn compare_entry<T: Tree, I: IndexRead>(
     let is_dir = |side: &Option<DigestEntry>| {
         side.as_ref().is_some_and(|entry| matches!(entry.kind, DigestKind::Dir { .. }))
     };
+    if is_left_alone(near, &path, is_dir(&there), here.as_ref())? {
+        return Ok(());
+    }
     let enter = (is_dir(&here) || is_dir(&there))
         && match trust {
             Trust::Digests => here.as_ref().map(|e| &e.kind) != there.as_ref().map(|e| &e.kind),
@@ -130,6 +133,24 @@ fn compare_entry<T: Tree, I: IndexRead>(
         found.push(Difference { path: path.clone(), kind, here, there });
     }
     if enter { compare_dir(near, far, &path, trust, found) } else { Ok(()) }
+}
+
+/// True for what the other side has and this one wants not: by its ignore rules, or because it was
+/// deleted here alone.
+fn is_left_alone<T: Tree, I: IndexRead>(
+    near: &Comparison<'_, T, I>,
+    path: &SharePath,
+    is_dir: bool,
+    here: Option<&DigestEntry>,
+) -> Result<bool, VerifyError> {
+    if here.is_some() {
+        return Ok(false);
+    }
+    if near.tree.ignored_by(path, is_dir).is_some() {
+        return Ok(true);
+    }
+    let entry = near.index.entry(path).map_err(|error| VerifyError::Here(error.to_string()))?;
+    Ok(entry.is_some_and(|entry| entry.let_go))
 }
 
 /// Returns how two entries of one name differ, what is below a directory left aside.

@@ -166,7 +166,7 @@ fn look<T: Tree, I: IndexRead>(
         Err(TreeError::NotFound) => return Ok(None),
         Err(_) => return Ok(Some(Seen::Leaf(DigestKind::Unreadable))),
     };
-    if found.kind == Kind::Special {
+    if found.kind == Kind::Special || tree.ignored_by(path, found.kind == Kind::Dir).is_some() {
         return Ok(None);
     }
     let entry = index.entry(path).map_err(|error| VerifyError::Here(error.to_string()))?;

@@ -104,6 +104,9 @@ impl<T: Tree, S: FnMut(Event)> Watcher<T, S> {
     /// Watches a directory and all below it anew, and reports all that is there.
     pub(super) fn renew(&mut self, dir: &SharePath, at: Duration) {
         self.forget(dir);
+        if self.tree.ignored_by(dir, true).is_some() {
+            return;
+        }
         self.full = false;
         self.cover(VecDeque::from([dir.clone()]), Some(at));
     }
@@ -219,6 +222,9 @@ impl<T: Tree, S: FnMut(Event)> Watcher<T, S> {
             Some(kind) => kind == Kind::Dir,
             None => self.may_be_dir(&path),
         };
+        if self.tree.ignored_by(&path, is_dir).is_some() {
+            return;
+        }
         if let Some(at) = noticed {
             // A file may have been closed before its directory was watched: its bytes are new.
             let hint = if is_dir { Hint::Created } else { Hint::Written };

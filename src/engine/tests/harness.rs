@@ -6,6 +6,7 @@
 //! asks for a tick in the past nor leaves anything unfinished.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use recsync_proto::message::{Announcement, Lane, ShareMessage};
@@ -14,8 +15,8 @@ use recsync_proto::{Account, Content, Dot, Epoch, Hash, NodeName, Owner, SharePa
 
 use crate::engine::plan::{Circumstances, Step, plan};
 use crate::engine::{
-    Action, Announce, Done, Effect, Engine, Event, Hint, Input, Load, Look, MaxDelete, NotFetched,
-    Noticed, Now, Op, Outcome, OwnerPolicy, Settings, Source, version,
+    Action, Announce, DeletePolicy, Done, Effect, Engine, Event, Hint, Input, Load, Look,
+    MaxDelete, NotFetched, Noticed, Now, Op, Outcome, OwnerPolicy, Settings, Source, version,
 };
 use crate::index::{Entry, Index as _, IndexRead as _, Installed, Memory, Write};
 use crate::tree::{Fingerprint, Kind, OwnerLeft, Place, TreeError};
@@ -363,6 +364,8 @@ impl Node {
             max_delete: MaxDelete { percent: Some(100), count: None },
             peers,
             owner: OwnerPolicy::Name,
+            deletes: DeletePolicy::Propagate,
+            ignore: Arc::default(),
         };
         let index = Memory::new(Epoch(number));
         let engine = Engine::new(settings.clone(), &index, 1, true).unwrap();
@@ -1157,6 +1160,13 @@ impl World {
                 .is_some_and(|installed| version::holds(&entry.record, &installed.content)),
             installed_below: index.has_installed_below(path).unwrap(),
         };
+        let content = winner.as_ref().map(|winner| &winner.content);
+        let content = content.or(installed.map(|installed| &installed.content));
+        let is_dir = content.is_some_and(Content::is_dir);
+        let ignored = self.nodes[of].settings.ignore.rule(path, is_dir).is_some();
+        if ignored || entry.let_go && installed.is_none() {
+            return assert!(!entry.pending, "{path}: {entry:#?}");
+        }
         let todo = plan(winner.as_ref(), installed, circumstances) != Step::Nothing;
         assert_eq!(entry.pending, todo, "{path} at {}: {entry:#?}", self.nodes[of].name);
     }

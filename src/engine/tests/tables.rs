@@ -109,6 +109,7 @@ fn shown() -> Vec<Shown> {
         Look::Busy,
         Look::Unstable,
         Look::TooFresh(Duration::from_secs(1)),
+        Look::Ignored,
         Look::Special,
         Look::Unsyncable("a name of 300 bytes".to_owned()),
         Look::Unknown(TreeError::Denied),
@@ -181,6 +182,8 @@ fn absorb_row_without_object(installed: Option<&Content>, look: &Look) -> (&'sta
         (true, Look::Unstable) => nothing("what was installed changed while it was read"),
         (false, Look::TooFresh(_)) => nothing("a new file is too young to be trusted"),
         (true, Look::TooFresh(_)) => nothing("a changed file is too young to be trusted"),
+        (false, Look::Ignored) => nothing("what is there is ignored"),
+        (true, Look::Ignored) => nothing("what is there is ignored since, which is no delete"),
         (false, Look::Special) => nothing("a socket, FIFO or device is there"),
         (true, Look::Special) => nothing("a special file is in its place, which is no delete"),
         (false, Look::Unsyncable(_)) => nothing("what is there cannot be synced"),
@@ -202,7 +205,7 @@ fn absorb_has_a_row_for_every_pair() {
             assert_eq!(found, expected, "{name}: {base:?} and {shown:?}");
         }
     }
-    assert_eq!(rows.len(), 42, "a row without a case, or two with one name: {rows:#?}");
+    assert_eq!(rows.len(), 44, "a row without a case, or two with one name: {rows:#?}");
 }
 
 #[test]

@@ -31,7 +31,8 @@ CREATE TABLE entries (
     nlink INTEGER,
     want_mtime_ns INTEGER,          -- what it stands for
     want_mode INTEGER,
-    want_owner TEXT                 -- USER:GROUP; NULL: not known
+    want_owner TEXT,                -- USER:GROUP; NULL: not known
+    let_go INTEGER NOT NULL         -- 1: deleted here, lives on elsewhere
 ) STRICT;
 
 CREATE UNIQUE INDEX path ON entries (dir, name);
@@ -138,6 +139,7 @@ CREATE TABLE state (
     installed_files INTEGER NOT NULL DEFAULT 0,
     installed_bytes INTEGER NOT NULL DEFAULT 0,
     root_id TEXT,
+    rules TEXT,                     -- what `pending` was worked out by
     witness INTEGER,                -- what the root says to be of this index's time; NULL: nothing
     witness_next INTEGER,           -- what it says if it took the next one in already
     clean INTEGER NOT NULL DEFAULT 1,   -- 0 while a run is under way

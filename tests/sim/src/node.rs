@@ -10,7 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use recsync::engine::{
-    Announce, Effect, Engine, Hint, Input, MaxDelete, Noticed, Now, Op, OwnerPolicy, Settings,
+    Announce, DeletePolicy, Effect, Engine, Hint, Input, MaxDelete, Noticed, Now, Op, OwnerPolicy,
+    Settings,
 };
 use recsync::index::{Index, IndexError, Installed, Memory, Write};
 use recsync::observe::ScanItem;
@@ -194,6 +195,8 @@ impl Node {
             max_delete: MaxDelete { percent: Some(50), count: None },
             peers: self.peers.clone(),
             owner: OwnerPolicy::Name,
+            deletes: DeletePolicy::Propagate,
+            ignore: Arc::default(),
         };
         let first_op = u64::try_from(self.now().wall_ns).expect("after 1970");
         let engine = Engine::new(settings, &self.index, first_op, self.fresh)
