@@ -25,7 +25,7 @@ use super::lane::{LaneThread, Outgoing};
 use super::pool::PoolHandle;
 use super::scanner::Scanner;
 use super::site::{Readers, Site};
-use super::witness;
+use super::witness::{self, Past};
 use crate::apply;
 use crate::config::MinFree;
 use crate::engine::{self, Effect, Engine, Hint, Input, Look, Noticed, Now, Saved, conflict};
@@ -115,6 +115,11 @@ pub(super) enum ShareError {
     /// A peer has a copy of this index.
     #[error("{0} has a copy of this share's index: one of the two nodes was cloned from the other")]
     Cloned(NodeName),
+    /// The index was put back together with its disk, and has used numbers again since.
+    #[error(
+        "{0} has seen more of this share's index than there is: it was put back from a backup, and changes were made since"
+    )]
+    RanAhead(NodeName),
     /// What a crash left could not be put in order.
     #[error(transparent)]
     Recover(apply::RecoverError),
@@ -256,6 +261,7 @@ pub(super) fn run(
         root_due: now.mono + ROOT_CHECK,
         witness_due: now.mono + witness::RENEW,
         witness_head: head,
+        past: Past::new(head),
     };
     for link in connect(inbox) {
         site.tell(ToShare::LinkUp(link));
@@ -279,8 +285,8 @@ pub(super) fn run(
     if result.is_ok() {
         store.end_run()?;
     }
-    if let Err(error @ ShareError::Cloned(_)) = &result {
-        // From now on what this node does has other numbers than what its copy does.
+    if let Err(error @ (ShareError::Cloned(_) | ShareError::RanAhead(_))) = &result {
+        // Numbers that others know for something else are used no more.
         start_over(&mut store, setup, common, &error.to_string())?;
     }
     result
@@ -449,6 +455,7 @@ struct Loop {
     witness_due: Duration,
     /// Where the log stood when the witness was last renewed.
     witness_head: Seq,
+    past: Past,
 }
 
 impl Loop {
@@ -596,6 +603,7 @@ impl Loop {
             bulk: start(Lane::Bulk).map_err(system)?,
         };
         self.lanes.insert(peer.clone(), lanes);
+        self.past.link_up(&peer);
         self.site.set_link(&peer, Some(link));
         effects.extend(self.step(now, Input::PeerUp(peer))?);
         Ok(effects)
@@ -604,6 +612,7 @@ impl Loop {
     fn link_down(&mut self, now: Now, peer: NodeName) -> Result<Vec<Effect>, ShareError> {
         // Their threads end by themselves: the link takes nothing more.
         self.lanes.remove(&peer);
+        self.past.link_down(&peer, self.store.head()?);
         self.site.set_link(&peer, None);
         self.to_fetcher(ToFetcher::PeerDown(peer.clone()));
         self.desk.peer_down(&peer);
@@ -633,6 +642,9 @@ impl Loop {
             // An epoch is random: two nodes have one only if their indexes are copies.
             ShareMessage::Open(open) if open.epoch == self.store.epoch() => {
                 return Err(ShareError::Cloned(peer));
+            }
+            ShareMessage::Open(open) if self.past.is_behind(&peer, &open, &self.store)? => {
+                return Err(ShareError::RanAhead(peer));
             }
             ShareMessage::Open(_)
             | ShareMessage::Announce(_)

@@ -126,6 +126,46 @@ fn a_disk_put_back_from_a_backup_deletes_nothing_on_the_peer() {
 }
 
 #[test]
+fn a_machine_put_back_whole_that_ran_ahead_alone_loses_no_change_made_since() {
+    let mut pair = with_files();
+    let home = pair.b.root.parent().unwrap().to_owned();
+    let snapshot = pair.dir.path().join("snapshot");
+    copy(&home, &snapshot);
+    pair.start();
+    let seen = unique(21_000);
+    fs::write(pair.b.path("1.wav"), &seen).unwrap();
+    pair.wait_until_consistent();
+    // What a peer has seen it notes when a link comes up.
+    pair.a.restart();
+    pair.start();
+    pair.wait_until_consistent();
+    pair.b.stop();
+    pair.a.stop();
+    // Disk and index of one time, both of the past: nothing on fs2 tells.
+    fs::remove_dir_all(&home).unwrap();
+    copy(&snapshot, &home);
+    let changed = unique(22_000);
+    fs::write(pair.b.path("1.wav"), &changed).unwrap();
+    pair.b.start();
+    pair.b.wait_for_log(&["changed here", "1.wav"]);
+    pair.start();
+    let tree = pair.wait_until_consistent();
+    for bytes in [&seen, &changed] {
+        assert!(holds(&tree, bytes), "{tree:?}");
+    }
+    assert_eq!(tree.0.len(), 10 + 1, "{tree:?}");
+    // Once, not at every new link.
+    let said = |node: &Node| node.log().matches("the index starts over").count();
+    assert_eq!(said(&pair.b), 1);
+    for _ in 0..2 {
+        pair.a.restart();
+        fs::write(pair.b.path("later.wav"), unique(1_000)).unwrap();
+        pair.wait_until_consistent();
+    }
+    assert_eq!((said(&pair.a), said(&pair.b)), (0, 1));
+}
+
+#[test]
 fn a_node_cloned_from_another_with_its_index_loses_nothing() {
     let mut pair = Pair::started();
     for number in 0..10 {
