@@ -121,6 +121,25 @@ impl Pair {
         Ok(())
     }
 
+    /// Kills a node's daemon without any warning, and starts `program run` for it again.
+    ///
+    /// # Errors
+    /// If it had ended by itself before, or cannot be started.
+    pub fn kill_and_start(
+        &mut self,
+        node: usize,
+        program: &Path,
+        ledger: &Arc<Ledger>,
+    ) -> Result<(), LoadError> {
+        let daemon = &mut self.daemons[node];
+        daemon.check()?;
+        daemon.child.kill().map_err(LoadError::system("the kill of a daemon"))?;
+        daemon.child.wait().map_err(LoadError::system("the wait for a daemon"))?;
+        let dir = daemon.dir.clone();
+        *daemon = Daemon::start(program, dir, node, ledger.clone())?;
+        Ok(())
+    }
+
     /// Returns the roots of the share on both nodes, for a pair below `dir`.
     pub fn roots(dir: &Path) -> [PathBuf; 2] {
         NAMES.map(|name| dir.join(name).join(SHARE))
