@@ -18,7 +18,7 @@ use super::{
     Cx, Engine, FETCHES_MAX, OPS_MAX, OwnerPolicy, RETRIES_MAX, RETRY_MAX, RETRY_MIN, Retry,
 };
 use crate::index::{Entry, IndexError, Installed, Intent, Trashed, Why, Write};
-use crate::tree::{Place, TreeError, trash_place};
+use crate::tree::{Fingerprint, Place, TreeError, trash_place};
 
 /// A record younger than this is fetched ahead of the backlog.
 const FRESH_NS: i64 = 60_000_000_000;
@@ -34,6 +34,8 @@ pub(super) struct Owed {
     pub(super) seq: Seq,
     /// The peer has been told that it is held.
     pub(super) held: bool,
+    /// What it announced is a tombstone.
+    pub(super) dead: bool,
 }
 
 /// Acknowledgements that wait for a path: bounded by the peers' windows.
@@ -736,6 +738,11 @@ impl Engine {
                 entry.let_go = false;
                 entry.installed =
                     Some(Installed { content, fingerprint, mtime_ns: 0, mode, owner: None });
+                if entry.record == Record::default() {
+                    // Nobody has told of it yet, or what was told is forgotten, as only what is in
+                    // it keeps it: who knows its mode tells whoever shows to know nothing.
+                    (entry.seq, entry.changed_ns) = (self.take_seq(), cx.now.wall_ns);
+                }
                 cx.put(&dir, entry)?;
                 self.reconsider(cx, &dir)?;
             }
@@ -767,10 +774,14 @@ impl Engine {
         match (before, done.displaced) {
             (Some(before), Some((Place::Share(_), fingerprint))) => {
                 if let Some(copy) = copy {
-                    // Its bytes are the ones known; its mode may have been set in the last moment.
-                    let changed = fingerprint.mode != before.fingerprint.mode;
-                    let mode = if changed { fingerprint.mode } else { before.mode };
-                    self.kept(cx, &path, &copy, Installed { fingerprint, mode, ..before })?;
+                    // Its bytes are the ones known; its mode and owner may have been set in the
+                    // last moment, which the next look finds.
+                    let Fingerprint { mode, uid, gid, .. } = before.fingerprint;
+                    let known = Fingerprint { mode, uid, gid, ..fingerprint };
+                    if known != fingerprint {
+                        self.dirty(cx, copy.clone(), Hint::Attributes, Noticed::Scan);
+                    }
+                    self.kept(cx, &path, &copy, Installed { fingerprint: known, ..before })?;
                 }
             }
             (Some(before), Some((Place::Trash { day, path: at }, stat))) => {
@@ -879,11 +890,11 @@ impl Engine {
                 untold.push(owed.clone());
             }
             for owed in untold {
-                self.ack(&owed, state);
+                self.ack(path, &owed, state);
             }
         } else if let Some(owed) = self.owed.remove(path) {
             for owed in owed {
-                self.ack(&owed, state);
+                self.ack(path, &owed, state);
             }
         }
     }

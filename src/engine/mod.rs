@@ -59,6 +59,8 @@ const OPS_MAX: usize = 512;
 const FETCHES_MAX: usize = 96;
 /// Paths whose retry times are kept in memory; more stay pending in the index.
 const RETRIES_MAX: usize = 10_000;
+/// Positions for which a rename is remembered as one: a renamed directory of 32,000 files.
+const MOVES_KEPT: u64 = 65_536;
 /// Change times kept for the replication histogram.
 const RECENT_MAX: usize = 65_536;
 /// A name that went away waits this much longer than settle for its new name to be found.
@@ -66,8 +68,12 @@ const MOVE_WAIT: Duration = Duration::from_millis(250);
 /// First and last delay of a path that cannot be looked at or changed.
 const RETRY_MIN: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(3_600);
-/// How often tombstones that everyone has acknowledged are dropped.
+/// How often tombstones that everyone has acknowledged are dropped, and how soon more of them where
+/// there were too many for once.
 const TIDY_EVERY: Duration = Duration::from_secs(10);
+const TIDY_SOON: Duration = Duration::from_millis(250);
+/// Tombstones dropped at once.
+const TIDY_CHUNK: usize = 1_024;
 
 /// Whether owner and group are a part of what is synced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -161,9 +167,21 @@ pub struct Engine {
     /// When the watcher noticed recent changes, by position; the queue bounds it.
     recent: BTreeMap<Seq, Duration>,
     recent_order: VecDeque<Seq>,
-    tidy_due: Duration,
+    tidy: Tidy,
     /// Positions from here on are still to be planned anew after a change of the rules.
     replan: Option<Seq>,
+}
+
+/// The dropping of tombstones.
+#[derive(Debug)]
+struct Tidy {
+    due: Duration,
+    /// What everyone had acknowledged in the last round.
+    acked: Seq,
+    /// Up to where tombstones are dropped in this one.
+    through: Seq,
+    /// There were more than one chunk of them.
+    more: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -236,7 +254,7 @@ impl Engine {
             moves: BTreeMap::new(),
             recent: BTreeMap::new(),
             recent_order: VecDeque::new(),
-            tidy_due: TIDY_EVERY,
+            tidy: Tidy { due: TIDY_EVERY, acked: Seq::ZERO, through: Seq::ZERO, more: false },
             replan: None,
             settings,
         };
@@ -310,7 +328,7 @@ impl Engine {
         let room = self.looking.len() < LOOKS_MAX;
         let settle = if room { self.settle.next_due(ready) } else { None };
         let retry = self.retry_due.first().map(|(due, _)| *due);
-        [settle, retry, Some(self.tidy_due)].into_iter().flatten().min()
+        [settle, retry, Some(self.tidy.due)].into_iter().flatten().min()
     }
 
     /// Returns how many paths wait to be looked at, are being looked at, changed and fetched.
@@ -403,26 +421,32 @@ impl Engine {
         }
     }
 
-    /// Drops tombstones that every configured peer has acknowledged.
+    /// Drops tombstones that every configured peer had acknowledged when this was done last.
     ///
-    /// With several peers a dropped tombstone could be needed against a third node's older copy;
-    /// until that is settled they are kept there.
+    /// Each peer has merged the delete then, and has nothing older of the path on its way to us (its
+    /// acknowledgement would have waited for that): what we forget, nobody can bring back. A round
+    /// is waited so that the peers' own announcements of the same delete, which may still be on
+    /// their way, find it known: else each of three nodes could teach it again to the next one.
     fn tidy(&mut self, cx: &mut Cx<'_>) -> Result<(), IndexError> {
-        if cx.now.mono < self.tidy_due {
-            return Ok(());
-        }
-        self.tidy_due = cx.now.mono + TIDY_EVERY;
-        self.moves.retain(|seq, _| seq.0 + 4_096 > self.head.0);
-        self.peers.values_mut().for_each(Peer::move_cursor);
-        if self.settings.peers.len() > 1 {
+        if cx.now.mono < self.tidy.due {
             return Ok(());
         }
         let acked = self.peers.values().map(|peer| peer.cursor.acked).min().unwrap_or(self.head);
-        for path in cx.index.tombstones(acked, 1_024)? {
+        if !self.tidy.more {
+            self.tidy.through = std::mem::replace(&mut self.tidy.acked, acked);
+            self.moves.retain(|seq, _| seq.0 + MOVES_KEPT > self.head.0);
+            self.peers.values_mut().for_each(Peer::move_cursor);
+        }
+        let spent = cx.index.tombstones(self.tidy.through.min(acked), TIDY_CHUNK)?;
+        let mut dropped = 0;
+        for path in spent {
             if !self.locked.contains(&path) && !self.looking.contains_key(&path) {
                 cx.put(&path, Entry::default())?;
+                dropped += 1;
             }
         }
+        self.tidy.more = dropped == TIDY_CHUNK;
+        self.tidy.due = cx.now.mono + if self.tidy.more { TIDY_SOON } else { TIDY_EVERY };
         Ok(())
     }
 }

@@ -5,7 +5,8 @@
 //! it missed over to the bulk lane, so that the newest change is never behind old ones.
 //!
 //! **Invariant:** at most one announcement of a path is under way to a peer, so a peer sees the
-//! states of a path in their order, whatever lane they took; what is under way is bounded.
+//! states of a path in their order, whatever lane they took; what is under way is bounded. A peer
+//! that hears that we know of a delete has nothing older of that path to come from us.
 
 use std::collections::BTreeMap;
 
@@ -59,6 +60,7 @@ impl Peer {
             ("counted", link.under_way.iter().map(|lane| lane.count).sum()),
             ("again", link.again.len()),
             ("acks", link.acks.len()),
+            ("deferred", link.deferred.len()),
             ("unheard", usize::from(!link.heard_all)),
         ]
     }
@@ -81,6 +83,9 @@ struct Link {
     /// Paths whose newer state waited for the acknowledgement of an older one.
     again: Vec<SharePath>,
     acks: Vec<Ack>,
+    /// Acknowledgements of deletes that wait for an announcement of ours, by path: a peer that has
+    /// them all may forget the delete, and must not hear of the file after that.
+    deferred: BTreeMap<SharePath, Vec<Ack>>,
     /// Acknowledgements came that may move the cursor.
     acked: bool,
     /// The peer has announced all that there was when the link came up.
@@ -113,6 +118,8 @@ struct Flight {
     path: SharePath,
     lane: Lane,
     bytes: u64,
+    /// What is announced has a value: it is no tombstone.
+    live: bool,
 }
 
 fn slot(lane: Lane) -> usize {
@@ -136,6 +143,7 @@ impl Link {
             under_way: [UnderWay::default(); 2],
             again: Vec::new(),
             acks: Vec::new(),
+            deferred: BTreeMap::new(),
             acked: false,
             heard_all: false,
         }
@@ -149,12 +157,19 @@ impl Link {
         self.flights.insert(seq, flight);
     }
 
+    /// True if a state of the path in which it is not deleted is under way to the peer.
+    fn flies_alive(&self, path: &SharePath) -> bool {
+        let flight = self.flying.get(path).and_then(|seq| self.flights.get(seq));
+        flight.is_some_and(|flight| flight.live)
+    }
+
     fn land(&mut self, seq: Seq) -> Option<SharePath> {
         let flight = self.flights.remove(&seq)?;
         let under_way = &mut self.under_way[slot(flight.lane)];
         under_way.count -= 1;
         under_way.bytes -= flight.bytes;
         self.flying.remove(&flight.path);
+        self.acks.extend(self.deferred.remove(&flight.path).unwrap_or_default());
         self.again.push(flight.path.clone());
         Some(flight.path)
     }
@@ -339,7 +354,9 @@ impl Engine {
         }
         let mut entry = cx.entry(path)?;
         let merged = version::merge(&entry.record, record);
-        if merged != entry.record {
+        if merged == entry.record {
+            self.tell_again(cx, name, path, entry, record)?;
+        } else {
             let was_dead = entry.record.is_tombstone();
             // What was let go is another object now: that one is wanted here.
             entry.let_go = entry.let_go && version::same_values(&entry.record, &merged);
@@ -354,15 +371,45 @@ impl Engine {
                 self.reconsider_above(cx, path)?;
             }
         }
-        self.owe(path, Owed { peer: name.clone(), seq, held: false });
+        let dead = record.is_tombstone();
+        self.owe(path, Owed { peer: name.clone(), seq, held: false, dead });
         Ok(())
     }
 
+    /// Tells a peer again of a delete that it has acknowledged, if it shows to know less: it has
+    /// forgotten it. Likewise of anything of which it shows to know nothing.
+    fn tell_again(
+        &mut self,
+        cx: &mut Cx<'_>,
+        name: &NodeName,
+        path: &SharePath,
+        mut entry: Entry,
+        shown: &Record,
+    ) -> Result<(), IndexError> {
+        let Some(peer) = self.peers.get(name) else { return Ok(()) };
+        let forgettable = entry.record.is_tombstone() || *shown == Record::default();
+        if entry.record == *shown || !forgettable || entry.seq == Seq::ZERO {
+            return Ok(());
+        }
+        let told = entry.via.as_ref() == Some(name)
+            || entry.seq <= peer.cursor.acked
+            || cx.index.is_acked(name, entry.seq)?;
+        if !told {
+            return Ok(());
+        }
+        (entry.seq, entry.via, entry.changed_ns) = (self.take_seq(), None, cx.now.wall_ns);
+        cx.put(path, entry)
+    }
+
     /// Tells a peer what became of a record of its.
-    pub(super) fn ack(&mut self, owed: &Owed, state: AckState) {
+    pub(super) fn ack(&mut self, path: &SharePath, owed: &Owed, state: AckState) {
         let link = self.peers.get_mut(&owed.peer).and_then(|peer| peer.link.as_mut());
-        if let Some(link) = link {
-            link.acks.push(Ack { seq: owed.seq, state });
+        let Some(link) = link else { return };
+        let ack = Ack { seq: owed.seq, state };
+        if owed.dead && link.flies_alive(path) {
+            link.deferred.entry(path.clone()).or_default().push(ack);
+        } else {
+            link.acks.push(ack);
         }
     }
 
@@ -539,7 +586,8 @@ impl Lanes<'_> {
         let moved_from = self.moved_from(cx, entry.seq)?;
         let inline = self.inline(cx, &path, &entry, lane, moved_from.is_some())?;
         let bytes = inline.as_ref().map_or(0, |installed| installed.content.size());
-        self.link.take_off(entry.seq, Flight { path: path.clone(), lane, bytes });
+        let live = !entry.record.is_tombstone();
+        self.link.take_off(entry.seq, Flight { path: path.clone(), lane, bytes, live });
         let announce = Announce {
             peer: self.name.clone(),
             lane,
@@ -570,7 +618,7 @@ impl Lanes<'_> {
         if !entry.record.is_tombstone() || !self.is_news(cx, from, &entry)? {
             return Ok(None);
         }
-        let flight = Flight { path: from.clone(), lane: Lane::Live, bytes: 0 };
+        let flight = Flight { path: from.clone(), lane: Lane::Live, bytes: 0, live: false };
         self.link.take_off(entry.seq, flight);
         Ok(Some(Moved { seq: entry.seq, path: from.clone(), record: entry.record }))
     }

@@ -512,6 +512,7 @@ pub(super) struct World {
     pub(super) now: Duration,
     up: BTreeSet<(usize, usize)>,
     wires: BTreeMap<(usize, usize, Lane), VecDeque<ShareMessage>>,
+    held_up: Option<(usize, usize, Lane)>,
     /// With dice, what happens next is thrown; without, everything happens in its order.
     pub(super) dice: Option<Dice>,
     /// Inputs taken in one turn, at most.
@@ -529,6 +530,7 @@ impl World {
             now: Duration::from_secs(1),
             up: BTreeSet::new(),
             wires: BTreeMap::new(),
+            held_up: None,
             dice: None,
             batch: 256,
         }
@@ -886,6 +888,23 @@ impl World {
         }
     }
 
+    /// Holds up what is sent on a lane from one node to another until [`World::let_go`].
+    pub(super) fn hold_up(&mut self, from: usize, to: usize, lane: Lane) {
+        self.held_up = Some((from, to, lane));
+    }
+
+    /// Lets go what was held up.
+    pub(super) fn let_go(&mut self) {
+        self.held_up = None;
+    }
+
+    /// Lanes on which something waits to be delivered.
+    fn waiting(&self) -> impl Iterator<Item = (usize, usize, Lane)> {
+        let held_up = |way: &(usize, usize, Lane)| self.held_up.as_ref() == Some(way);
+        let wires = self.wires.iter().filter(move |(way, wire)| !wire.is_empty() && !held_up(way));
+        wires.map(|(way, _)| *way)
+    }
+
     /// What waits on the wires, from one node to another.
     pub(super) fn on_wire(&self, from: usize, to: usize) -> Vec<&ShareMessage> {
         [Lane::Live, Lane::Bulk]
@@ -976,10 +995,10 @@ impl World {
         let numbered = || self.nodes.iter().enumerate();
         let turn = numbered().find(|(_, node)| !node.inbox.is_empty());
         let job = || numbered().find(|(_, node)| !node.jobs.is_empty());
-        let wire = || self.wires.iter().find(|(_, wire)| !wire.is_empty());
+        let wire = || self.waiting().next();
         turn.map(|(of, _)| Act::Turn(of))
             .or_else(|| job().map(|(of, _)| Act::Job(of, 0)))
-            .or_else(|| wire().map(|(&(from, to, lane), _)| Act::Deliver(from, to, lane)))
+            .or_else(|| wire().map(|(from, to, lane)| Act::Deliver(from, to, lane)))
     }
 
     /// What could happen next without time passing.
@@ -993,8 +1012,7 @@ impl World {
         for (number, node) in self.nodes.iter().enumerate() {
             acts.extend((0..node.jobs.len()).map(|job| Act::Job(number, job)));
         }
-        let wires = self.wires.iter().filter(|(_, wire)| !wire.is_empty());
-        acts.extend(wires.map(|(&(from, to, lane), _)| Act::Deliver(from, to, lane)));
+        acts.extend(self.waiting().map(|(from, to, lane)| Act::Deliver(from, to, lane)));
         acts
     }
 
