@@ -375,6 +375,63 @@ fn a_rename_moves_no_bytes() {
     assert!(pair.b.trash().hashes().next().is_none(), "a rename removes nothing");
 }
 
+/// A month of calls, small ones and large ones, in days. Returns their bytes.
+fn a_month(dir: &Path) -> u64 {
+    let mut bytes = 0;
+    for day in 1..=3 {
+        fs::create_dir_all(dir.join(format!("11/{day}"))).unwrap();
+        for (call, len) in [100_000, 200_000, 400_000, 800_000].into_iter().enumerate() {
+            write(dir.join(format!("11/{day}/{call}.wav")), unique(len));
+            bytes += len as u64;
+        }
+    }
+    bytes
+}
+
+/// The month becomes another one below a new directory, one of its days is renamed twice, and a
+/// call moves along two names.
+fn rearrange(dir: &Path) {
+    let rename = |from: &str, to: &str| fs::rename(dir.join(from), dir.join(to)).unwrap();
+    fs::create_dir(dir.join("archive")).unwrap();
+    rename("11", "archive/2026-11");
+    rename("archive/2026-11/1", "archive/2026-11/t");
+    rename("archive/2026-11/t", "archive/2026-11/first");
+    rename("archive/2026-11/2/3.wav", "archive/2026-11/2/t.wav");
+    rename("archive/2026-11/2/t.wav", "archive/2026-11/3/moved.wav");
+}
+
+#[test]
+fn renamed_directories_and_chains_move_no_bytes_live_and_after_downtime() {
+    for down in ["nobody", "fs1", "fs2"] {
+        let mut pair = Pair::started();
+        let bytes = a_month(&pair.a.root);
+        let before = pair.wait_until_consistent();
+        match down {
+            "fs1" => pair.a.stop(),
+            "fs2" => pair.b.stop(),
+            _ => {}
+        }
+        let received = if down == "fs2" { 0 } else { pair.b.traffic().1 };
+        rearrange(&pair.a.root);
+        if down != "nobody" {
+            pair.start();
+        }
+        let tree = pair.wait_until_consistent();
+        let hashes = |tree: &Tree| {
+            let mut hashes: Vec<_> = tree.hashes().collect();
+            hashes.sort_unstable();
+            hashes
+        };
+        assert_eq!(hashes(&tree), hashes(&before), "{down} was down");
+        assert!(tree.get("archive/2026-11/3/moved.wav").is_some(), "{tree:?}");
+        let moved = pair.b.traffic().1 - received;
+        assert!(moved < bytes / 20, "{down} was down: {moved} of {bytes} bytes came for renames");
+        let saved = pair.b.metric("recsync_saved_bytes_total", &["how=\"rename\""]);
+        assert!(saved >= bytes as f64, "{down} was down: renames saved {saved} of {bytes} bytes");
+        assert_eq!(pair.b.trash().hashes().count(), 0, "a rename removes nothing");
+    }
+}
+
 #[test]
 fn a_change_of_metadata_moves_no_bytes() {
     let pair = Pair::started();
