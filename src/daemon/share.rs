@@ -740,7 +740,8 @@ impl Loop {
             }
             let wall_ns = || site.clock.now().wall_ns;
             let installed = installed.as_ref();
-            let look = observe::look(&*site.tree, &path, installed, hint, site.settle(), wall_ns);
+            let (tree, synced, settle) = (&*site.tree, &site.synced, site.settle());
+            let look = observe::look(tree, synced, &path, installed, hint, settle, wall_ns);
             site.input(Input::Looked { path, look });
         });
     }

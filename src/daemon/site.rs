@@ -15,6 +15,7 @@ use crate::config::MinFree;
 use crate::engine::Input;
 use crate::index::{IndexError, Reader, Store};
 use crate::net::Link;
+use crate::observe::Synced;
 use crate::sys::Clock;
 use crate::tree::Disk;
 
@@ -26,6 +27,7 @@ pub(super) struct Site {
     pub(super) clock: Clock,
     pub(super) readers: Readers,
     pub(super) gate: Gate,
+    pub(super) synced: Synced,
     settle_ns: AtomicU64,
     trash_ns: AtomicU64,
     min_free: Mutex<MinFree>,
@@ -49,6 +51,7 @@ impl Site {
             clock,
             readers,
             gate: Gate::default(),
+            synced: Synced::default(),
             settle_ns: AtomicU64::new(0),
             trash_ns: AtomicU64::new(0),
             min_free: Mutex::new(MinFree::Percent(0)),

@@ -82,7 +82,11 @@ impl Engine {
         }
         match &look {
             Look::Busy => {
-                let wait = (BUSY_MIN * 2u32.pow(dirt.busy.min(5))).min(BUSY_MAX);
+                // The kernel tells of a close a moment before the writer is gone.
+                let wait = match dirt.busy {
+                    0 => self.settings.settle.max(UNSTABLE_WAIT),
+                    looks => (BUSY_MIN * 2u32.pow((looks - 1).min(5))).min(BUSY_MAX),
+                };
                 let dirt = Dirt { busy: dirt.busy + 1, ..dirt };
                 self.settle.put_back(path.clone(), dirt, now + wait);
                 // What a peer wants here waits for the writer, perhaps for an hour.

@@ -26,13 +26,21 @@ pub(crate) struct Faulty<'a, T> {
     at: usize,
     fault: Fault<'a>,
     calls: AtomicUsize,
+    dirs_synced: AtomicUsize,
     /// The answer to every question for writers, instead of the truth.
     writer: Option<Writer>,
 }
 
 impl<'a, T: Tree> Faulty<'a, T> {
     pub(crate) fn new(tree: &'a T, at: usize, fault: Fault<'a>) -> Self {
-        Faulty { tree, at, fault, calls: AtomicUsize::new(0), writer: None }
+        Faulty {
+            tree,
+            at,
+            fault,
+            calls: AtomicUsize::new(0),
+            dirs_synced: AtomicUsize::new(0),
+            writer: None,
+        }
     }
 
     pub(crate) fn act(tree: &'a T, at: usize, act: impl FnMut() + Send + 'a) -> Self {
@@ -47,6 +55,11 @@ impl<'a, T: Tree> Faulty<'a, T> {
     /// True if the fault was met.
     pub(crate) fn was_met(&self) -> bool {
         self.calls.load(Ordering::Relaxed) > self.at
+    }
+
+    /// Returns how many directories were synced.
+    pub(crate) fn dirs_synced(&self) -> usize {
+        self.dirs_synced.load(Ordering::Relaxed)
     }
 
     fn step(&self) -> Result<&'a T, TreeError> {
@@ -167,6 +180,7 @@ impl<T: Tree> Tree for Faulty<'_, T> {
         self.step()?.remove_private(place)
     }
     fn sync_dir(&self, dir: &Place) -> Result<(), TreeError> {
+        self.dirs_synced.fetch_add(1, Ordering::Relaxed);
         self.step()?.sync_dir(dir)
     }
     fn list_temp(&self) -> Result<Vec<String>, TreeError> {

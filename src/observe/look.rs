@@ -11,6 +11,7 @@ use recsync_proto::message::FILE_SIZE_MAX;
 use recsync_proto::{Content, SharePath};
 
 use super::read::{ReadError, hash, read_full};
+use super::synced::Synced;
 use crate::engine::{Hint, Look};
 use crate::index::Installed;
 use crate::tree::{Fingerprint, Kind, Place, Tree, TreeError, Writer, temporary_of};
@@ -34,9 +35,11 @@ const TARGET_LEN_END: usize = 4_096;
 
 /// Looks at a path and tells what it shows. Reads a file's bytes only if they may have changed.
 ///
-/// `settle` is the share's settle time; `wall_ns` reads the wall clock, nanoseconds since 1970.
+/// `synced` belongs to this tree; `settle` is the share's settle time; `wall_ns` reads the wall clock,
+/// nanoseconds since 1970.
 pub fn look<T: Tree>(
     tree: &T,
+    synced: &Synced,
     path: &SharePath,
     installed: Option<&Installed>,
     hint: Hint,
@@ -66,7 +69,7 @@ pub fn look<T: Tree>(
         Kind::Symlink => look_at_link(tree, &place, &found),
         Kind::File => {
             let unread = installed.filter(|_| hint == Hint::Attributes);
-            look_at_file(tree, &place, unread, settle, wall_ns)
+            look_at_file(tree, synced, &place, unread, settle, wall_ns)
         }
     };
     match looked {
@@ -125,6 +128,7 @@ fn look_at_link<T: Tree>(tree: &T, place: &Place, before: &Fingerprint) -> Resul
 /// `unread` is what the file holds if its bytes did not change and need not be read.
 fn look_at_file<T: Tree>(
     tree: &T,
+    synced: &Synced,
     place: &Place,
     unread: Option<&Installed>,
     settle: Duration,
@@ -148,23 +152,23 @@ fn look_at_file<T: Tree>(
         return Ok(found_as(tree, installed.content.clone(), before));
     }
     // Read after the stat: a clock that was read before it could miss a write in between.
-    let wall_ns = wall_ns();
+    let now_ns = wall_ns();
     if writer == Writer::Unknown {
-        let remaining = weak_gate(tree, &file, &before, settle, wall_ns)?;
+        let remaining = weak_gate(tree, &file, &before, settle, now_ns)?;
         if let Some(remaining) = remaining {
             return Ok(Look::TooFresh(remaining));
         }
     }
-    if is_racy(before.ctime_ns, wall_ns) {
+    if !tree.has_exact_times() && is_racy(before.ctime_ns, now_ns) {
         return Ok(Look::Unstable);
     }
     // Before its version can reach a peer's index: after a power cut a file without its bytes
     // would look like a newer version and destroy the good copy there.
     tree.sync(&file)?;
     let Place::Share(path) = place else { return Ok(Look::Unstable) };
-    tree.sync_dir(&Place::Share(SharePath::root()))?;
+    synced.sync_dir(tree, SharePath::root(), &wall_ns)?;
     for dir in path.ancestors() {
-        tree.sync_dir(&Place::Share(dir))?;
+        synced.sync_dir(tree, dir, &wall_ns)?;
     }
     let hash = match hash(tree, &file, before.size) {
         Ok(hash) => hash,
@@ -190,7 +194,7 @@ fn found_as<T: Tree>(tree: &T, content: Content, fingerprint: Fingerprint) -> Lo
 /// True if a write now could leave the same ctime as the one that is there: then two equal stats
 /// prove nothing (git's "racy clean"). A ctime ahead of the clock is not racy, for a write now
 /// would set it back.
-fn is_racy(ctime_ns: i64, wall_ns: i64) -> bool {
+pub(super) fn is_racy(ctime_ns: i64, wall_ns: i64) -> bool {
     let coarse = ctime_ns % 1_000_000_000 == 0;
     let tick = if coarse { COARSE_TICK } else { TICK };
     wall_ns >= ctime_ns && age(ctime_ns, wall_ns) < tick

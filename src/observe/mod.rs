@@ -16,9 +16,11 @@ pub(crate) mod fixture;
 mod look;
 mod read;
 mod scan;
+mod synced;
 #[cfg(test)]
 mod tests;
 
 pub use look::look;
 pub use read::{ReadError, hash, read_full};
 pub use scan::{ScanError, ScanItem, ScanReport, Unreadable, scan};
+pub use synced::Synced;

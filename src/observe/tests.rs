@@ -9,7 +9,7 @@ use recsync_proto::{Content, Epoch, SharePath};
 
 use super::faults::{Fault, Faulty};
 use super::fixture::{Act, Share, hash_of, share_path, wall_ns};
-use super::{ScanError, ScanItem, ScanReport, look, scan};
+use super::{ScanError, ScanItem, ScanReport, Synced, look, scan};
 use crate::engine::{Hint, Look};
 use crate::index::{Entry, Index as _, IndexRead as _, Installed, Memory, Write};
 use crate::tree::{Kind, Place, Tree};
@@ -19,7 +19,9 @@ const SECOND: i64 = 1_000_000_000;
 
 /// Looks as the daemon does a while after the last change.
 fn look_later<T: Tree>(tree: &T, path: &str, installed: Option<&Installed>, hint: Hint) -> Look {
-    look(tree, &share_path(path), installed, hint, SETTLE, || wall_ns() + 3 * SECOND)
+    look(tree, &Synced::default(), &share_path(path), installed, hint, SETTLE, || {
+        wall_ns() + 3 * SECOND
+    })
 }
 
 fn written<T: Tree>(tree: &T, path: &str) -> Look {
@@ -104,12 +106,53 @@ fn a_file_that_changed_in_this_instant_is_unstable() {
     let ctime_ns = share.stat("file").ctime_ns;
     let at = |age_ms: i64| {
         let wall_ns = || ctime_ns + age_ms * 1_000_000;
-        look(&share.tree, &share_path("file"), None, Hint::Written, SETTLE, wall_ns)
+        let tree = Faulty::new(&share.tree, usize::MAX, Fault::Stop);
+        look(&tree, &Synced::default(), &share_path("file"), None, Hint::Written, SETTLE, wall_ns)
     };
     assert_eq!(at(9), Look::Unstable);
     // The default settle is longer than that: it holds up nothing.
     assert_eq!(at(20), found(&share, "file"));
     assert_eq!(at(-1), found(&share, "file"));
+}
+
+#[test]
+fn a_directory_that_did_not_change_is_synced_once() {
+    let share = Share::new();
+    share.put("dir/one", b"bytes");
+    let synced = Synced::default();
+    let syncs = |path: &str| {
+        let counting = Faulty::new(&share.tree, usize::MAX, Fault::Stop);
+        let later = || wall_ns() + 3 * SECOND;
+        let look = look(&counting, &synced, &share_path(path), None, Hint::Written, SETTLE, later);
+        assert_eq!(look, found(&share, path));
+        counting.dirs_synced()
+    };
+    assert_eq!(syncs("dir/one"), 2, "the root and the directory");
+    assert_eq!(syncs("dir/one"), 0);
+    share.put("dir/two", b"bytes");
+    assert_eq!(syncs("dir/two"), 1, "a new name in it");
+    assert_eq!(syncs("dir/one"), 0);
+    share.rename("dir", "other");
+    share.put("dir/one", b"bytes");
+    assert_eq!(syncs("dir/one"), 2, "another directory under the name");
+}
+
+#[test]
+fn where_every_change_shows_nothing_waits_for_the_clock() {
+    let share = Share::new();
+    share.put("file", b"bytes");
+    let ctime_ns = share.stat("file").ctime_ns;
+    let at_once = look(
+        &share.tree,
+        &Synced::default(),
+        &share_path("file"),
+        None,
+        Hint::Written,
+        SETTLE,
+        || ctime_ns,
+    );
+    let exact = share.tree.has_exact_times();
+    assert_eq!(at_once, if exact { found(&share, "file") } else { Look::Unstable });
 }
 
 #[test]
@@ -138,7 +181,15 @@ fn without_the_kernels_word_a_file_must_be_old_enough() {
         let ctime_ns = share.stat("file").ctime_ns;
         let at = |age: Duration| {
             let wall_ns = || ctime_ns + i64::try_from(age.as_nanos()).unwrap();
-            look(&tree, &share_path("file"), None, Hint::Written, SETTLE, wall_ns)
+            look(
+                &tree,
+                &Synced::default(),
+                &share_path("file"),
+                None,
+                Hint::Written,
+                SETTLE,
+                wall_ns,
+            )
         };
         let young = needed - Duration::from_millis(1);
         assert_eq!(at(young), Look::TooFresh(Duration::from_millis(1)), "{name}");

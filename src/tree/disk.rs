@@ -49,6 +49,7 @@ pub struct Disk {
     leases: Leases,
     accounts: Accounts,
     ignore: IgnoreRules,
+    exact_times: bool,
 }
 
 /// An open file or directory of a [`Disk`].
@@ -76,7 +77,8 @@ impl Disk {
         let marker = Marker { share: share.clone(), id };
         expect_marker(root, &marker, &found)?;
         let (stat, fs, leases) = describe(&beneath).map_err(|errno| no_root(root, errno))?;
-        let disk = Disk {
+        let mut disk = Disk {
+            exact_times: false,
             root: (stat.st_dev, stat.st_ino),
             path: root.to_owned(),
             beneath,
@@ -88,6 +90,7 @@ impl Disk {
         };
         // A full or read-only disk can still be read, and says no again when it is written to.
         let _not_made = disk.make_private();
+        disk.exact_times = disk.try_times().unwrap_or(false);
         match disk.try_renames() {
             Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => Err(RootError::Unsupported {
                 path: root.display().to_string(),
@@ -174,6 +177,24 @@ impl Disk {
         tried
     }
 
+    /// Changes a file and looks at it in quick succession, to see whether each change shows.
+    fn try_times(&self) -> Result<bool, Errno> {
+        // By chance, a coarse clock ticks between two of them once in a while, not between all.
+        const TRIES: u64 = 16;
+        let name = format!("probe-{:016x}", sys::random_u64());
+        let file = self.beneath.create(&[TEMP, b"/", name.as_bytes()].concat(), 0o600)?;
+        let tried = (0..TRIES).try_fold((true, None), |(exact, before), at| {
+            pwrite(&file, b"x", at)?;
+            let stat = fstat(&file)?;
+            let now = Some((stat.st_ctime, stat.st_ctime_nsec));
+            Ok((exact && now != before, now))
+        });
+        let dir = self.beneath.open(TEMP, OFlags::PATH | OFlags::DIRECTORY)?;
+        // What cannot be removed is swept out with old temporaries.
+        let _kept = unlinkat(&dir, &*name, AtFlags::empty());
+        tried.map(|(exact, _)| exact)
+    }
+
     /// Makes the directories above a place in the trash.
     fn make_trash_dirs(&self, path: &[u8]) -> Result<(), Errno> {
         self.make_private()?;
@@ -248,6 +269,10 @@ impl Tree for Disk {
 
     fn stat(&self, place: &Place) -> Result<Fingerprint, TreeError> {
         Ok(self.fingerprint(&self.look(&path_of(place)?)?))
+    }
+
+    fn has_exact_times(&self) -> bool {
+        self.exact_times
     }
 
     fn list(&self, dir: &Place) -> Result<Vec<DirEntry>, TreeError> {

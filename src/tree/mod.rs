@@ -226,6 +226,11 @@ pub trait Tree: Send + Sync {
 
     /// Looks at a name without following it. `NotFound` only if the parent could be searched.
     fn stat(&self, place: &Place) -> Result<Fingerprint, TreeError>;
+    /// True if two changes of an object never leave the same ctime when it was looked at in between,
+    /// however close they are (multigrain timestamps, Linux 6.13).
+    fn has_exact_times(&self) -> bool {
+        false
+    }
     /// Lists a directory, `.recsync` left out at the share's root, in no order.
     fn list(&self, dir: &Place) -> Result<Vec<DirEntry>, TreeError>;
     /// Returns a symbolic link's target.

@@ -299,6 +299,19 @@ fn a_file_that_changes_while_it_is_read_is_read_again() {
     }
 }
 
+/// IN_CLOSE_WRITE comes from fput(), which counts the writer out a moment later.
+#[test]
+fn a_writer_that_is_just_leaving_costs_one_more_settle_time() {
+    let mut world = World::pair();
+    world.write(0, "a", "hello");
+    world.nodes[0].disk.shows.insert(path("a"), Look::Busy);
+    world.run_for(Duration::from_millis(25));
+    assert_eq!(world.nodes[0].looks(), 1);
+    world.nodes[0].disk.shows.clear();
+    world.run_for(Duration::from_millis(100));
+    world.check_file(1, "a", "hello");
+}
+
 #[test]
 fn what_a_peer_wants_where_nobody_can_look_is_held() {
     let tree = |error| Look::Unknown(error);

@@ -69,6 +69,7 @@ pub struct Life {
     scans: BTreeSet<SharePath>,
     fetcher: transfer::Fetcher<SimTree<Machine>>,
     outlines: transfer::Outlines,
+    synced: observe::Synced,
 }
 
 /// Work for one of the process's threads.
@@ -212,6 +213,7 @@ impl Node {
             scans: BTreeSet::new(),
             fetcher: transfer::Fetcher::new(),
             outlines: transfer::Outlines::default(),
+            synced: observe::Synced::default(),
         };
         for path in recovered.dirty {
             let (hint, noticed) = (Hint::Written, Noticed::Scan);
@@ -292,7 +294,8 @@ impl Node {
                 let disk = &self.disk;
                 let wall = || lock(disk).meanwhile.wall_ns();
                 let installed = installed.as_ref();
-                let look = observe::look(&life.tree, &path, installed, hint, SETTLE, wall);
+                let (tree, synced) = (&life.tree, &life.synced);
+                let look = observe::look(tree, synced, &path, installed, hint, SETTLE, wall);
                 wants.answers.push(Input::Looked { path, look });
             }
             Task::Apply(op) => {
