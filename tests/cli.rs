@@ -278,9 +278,9 @@ fn init_refuses_what_cannot_be_a_share() {
     recsync: share a: cannot look at [DIR]/missing; make the directory or mount the disk, and try again: No such file or directory (os error 2)
     recsync: share a: [DIR]/file is no directory; give the directory that is to be kept in step
     recsync: these arguments make no valid config:
-    [DIR]/node/recsync.toml:32:8: share.path: the control socket, [DIR]/node/control.sock, lies in this share and would go to the peers; move one of them
-    [DIR]/node/recsync.toml:32:8: share.path: the state directory, [DIR]/node/state, lies in this share and would go to the peers; move one of them
-    [DIR]/node/recsync.toml:32:8: share.path: this config file, [DIR]/node/recsync.toml, lies in this share and would go to the peers; move one of them
+    [DIR]/node/recsync.toml:36:8: share.path: the control socket, [DIR]/node/control.sock, lies in this share and would go to the peers; move one of them
+    [DIR]/node/recsync.toml:36:8: share.path: the state directory, [DIR]/node/state, lies in this share and would go to the peers; move one of them
+    [DIR]/node/recsync.toml:36:8: share.path: this config file, [DIR]/node/recsync.toml, lies in this share and would go to the peers; move one of them
     ");
     assert!(!scratch.path("node").exists(), "nothing is made before all is known to be fine");
 
@@ -382,7 +382,7 @@ fn a_node_cannot_be_its_own_peer() {
     assert_snapshot!([by_key.stderr, by_name.stderr].concat(), @"
     recsync: peer fs2: this is the fingerprint of this node itself; give the one that `recsync identity` prints on fs2
     recsync: [DIR]/node/recsync.toml is as it was: the change would make it invalid:
-    [DIR]/node/recsync.toml:49:8: peer.name: `fs1` is this node; a node is not its own peer
+    [DIR]/node/recsync.toml:57:8: peer.name: `fs1` is this node; a node is not its own peer
     ");
     assert_eq!(scratch.text(), before);
 
@@ -392,7 +392,7 @@ fn a_node_cannot_be_its_own_peer() {
     fs::write(scratch.config(), by_hand).unwrap();
     let ran = scratch.run(&["check"]);
     assert_eq!(ran.code, Some(1));
-    assert_snapshot!(ran.stdout, @"[DIR]/node/recsync.toml:50:15: peer.fingerprint: this is the fingerprint of this node itself; take the one that `recsync identity` prints on fs2");
+    assert_snapshot!(ran.stdout, @"[DIR]/node/recsync.toml:58:15: peer.fingerprint: this is the fingerprint of this node itself; take the one that `recsync identity` prints on fs2");
 }
 
 #[test]
@@ -487,8 +487,8 @@ fn check_warns_of_what_will_not_stop_it() {
       http   0.0.0.0:9873, all pages
       share  recordings in [DIR]/rec, settle 20ms, trash 7days, max_delete "50%", scan every 1day, min_free 2%
     [DIR]/node/recsync.toml:1:1: warning: peer: there is no peer, so nothing goes anywhere; add one with `recsync peer add`
-    [DIR]/node/recsync.toml:32:8: warning: share.path: [DIR]/rec has no marker .recsync/share.toml: is the disk mounted? The share waits until it is back; if this directory never had one, `recsync share add` makes it
-    [DIR]/node/recsync.toml:49:7: warning: http.api: whoever reaches 0.0.0.0:9873 sees the status page and the API, without a password: the paths of recordings (names hold telephone numbers), peers, errors; leave it out unless a firewall or a proxy guards it
+    [DIR]/node/recsync.toml:36:8: warning: share.path: [DIR]/rec has no marker .recsync/share.toml: is the disk mounted? The share waits until it is back; if this directory never had one, `recsync share add` makes it
+    [DIR]/node/recsync.toml:57:7: warning: http.api: whoever reaches 0.0.0.0:9873 sees the status page and the API, without a password: the paths of recordings (names hold telephone numbers), peers, errors; leave it out unless a firewall or a proxy guards it
     "#);
 }
 
@@ -502,7 +502,7 @@ fn check_finds_what_would_stop_it() {
     assert_eq!((ran.code, ran.stderr.as_str()), (Some(1), ""));
     assert_snapshot!(ran.stdout, @"
     [DIR]/node/recsync.toml:4:1: node.state_dir: [DIR]/node/state/key.pem has mode 0644: others may read this node's private key; run `chmod 600 [DIR]/node/state/key.pem`, and make a new key if anybody else has had it
-    [DIR]/node/recsync.toml:32:8: share.path: the share's directory [DIR]/rec cannot be opened: No such file or directory (os error 2)
+    [DIR]/node/recsync.toml:36:8: share.path: the share's directory [DIR]/rec cannot be opened: No such file or directory (os error 2)
     [DIR]/node/recsync.toml:1:1: warning: peer: there is no peer, so nothing goes anywhere; add one with `recsync peer add`
     ");
 }

@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -27,6 +28,8 @@ pub struct Config {
     pub node: Node,
     /// The HTTP listener, if there is to be one.
     pub http: Option<Http>,
+    /// What it may use.
+    pub limits: Limits,
     /// The nodes this one is paired with; names and fingerprints are unique.
     pub peers: Vec<Peer>,
     /// What is kept in step; names are unique, no path lies in another.
@@ -53,6 +56,13 @@ pub struct Http {
     pub listen: HostPort,
     /// Serve the page and the API beyond loopback too.
     pub api: bool,
+}
+
+/// What the node may use.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes a second on the wire for each peer, each way; none for no limit.
+    pub bandwidth: Option<NonZeroU64>,
 }
 
 /// A node that this one is paired with.

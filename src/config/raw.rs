@@ -15,9 +15,10 @@ use toml::de::{DeTable, DeValue};
 use super::Findings;
 
 /// Each section with its keys, required ones first. A key that is not here is a mistake.
-pub(super) const SECTIONS: [(&str, &[&str]); 4] = [
+pub(super) const SECTIONS: [(&str, &[&str]); 5] = [
     ("node", &["name", "listen", "state_dir", "control"]),
     ("http", &["listen", "api"]),
+    ("limits", &["bandwidth"]),
     ("peer", &["name", "address", "fingerprint", "allow_from"]),
     (
         "share",
@@ -44,6 +45,7 @@ pub(super) type Text = Spanned<String>;
 pub(super) struct Raw {
     pub(super) node: Node,
     pub(super) http: Option<Http>,
+    pub(super) limits: Option<Limits>,
     pub(super) peers: Vec<Peer>,
     pub(super) shares: Vec<Share>,
 }
@@ -62,6 +64,12 @@ pub(super) struct Node {
 pub(super) struct Http {
     pub(super) listen: Option<Text>,
     pub(super) api: Option<bool>,
+}
+
+/// `[limits]`
+#[derive(Debug)]
+pub(super) struct Limits {
+    pub(super) bandwidth: Option<Text>,
 }
 
 /// `[[peer]]`
@@ -119,11 +127,13 @@ pub(super) fn read(text: &str, findings: &mut Findings) -> Option<Raw> {
         findings.add(&(0..0), "node", why);
     }
     let http = single(&root, "http", findings);
+    let limits = single(&root, "limits", findings);
     let peers = blocks(&root, "peer", findings);
     let shares = blocks(&root, "share", findings);
     Some(Raw {
         node: read_node(&node?, findings),
         http: http.map(|section| read_http(&section, findings)),
+        limits: limits.map(|section| Limits { bandwidth: section.text("bandwidth", findings) }),
         peers: peers.iter().map(|section| read_peer(section, findings)).collect(),
         shares: shares.iter().map(|section| read_share(section, findings)).collect(),
     })

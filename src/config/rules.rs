@@ -6,16 +6,19 @@
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeSet;
+use std::num::NonZeroU64;
 use std::path::{Component, Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytesize::ByteSize;
 use recsync_proto::{NodeName, ShareName};
 use toml::Spanned;
 
 use super::checked::{
-    Config, DeletePolicy, HostPort, Http, IgnoreRules, MaxDelete, Node, OwnerPolicy, Peer, Share,
+    Config, DeletePolicy, HostPort, Http, IgnoreRules, Limits, MaxDelete, Node, OwnerPolicy, Peer,
+    Share,
 };
 use super::raw::{self, Limit, Raw, Text};
 use super::{Findings, template};
@@ -24,6 +27,8 @@ use super::{Findings, template};
 const SETTLE: (Duration, Duration) = (Duration::ZERO, Duration::from_secs(3600));
 /// "0s" is none; a century is for ever.
 const TRASH: (Duration, Duration) = (Duration::ZERO, Duration::from_secs(100 * 31_557_600));
+/// A frame of a quarter MiB takes no longer than the silence after which a link counts as dead.
+const BANDWIDTH_MIN: u64 = 100_000;
 /// A scan reads every directory: less than a second apart they would never end.
 const SCAN_INTERVAL: (Duration, Duration) =
     (Duration::from_secs(1), Duration::from_secs(31_557_600));
@@ -41,12 +46,14 @@ pub(super) fn check(file: &Path, raw: Raw, findings: &mut Findings) -> Option<Co
 
     let node = check.node(file, raw.node);
     let http = raw.http.map(|http| check.http(http));
+    let limits = raw.limits.map(|limits| check.limits(limits));
     let peers: Vec<_> = raw.peers.into_iter().map(|peer| check.peer(peer)).collect();
     let shares: Vec<_> = raw.shares.into_iter().map(|share| check.share(share)).collect();
     Some(Config {
         file: file.to_owned(),
         node: node?,
         http: http.map_or(Some(None), |http| http.map(Some))?,
+        limits: limits.unwrap_or(Some(Limits::default()))?,
         peers: peers.into_iter().collect::<Option<_>>()?,
         shares: shares.into_iter().collect::<Option<_>>()?,
     })
@@ -75,6 +82,11 @@ impl Check<'_> {
     fn http(&mut self, http: raw::Http) -> Option<Http> {
         let listen = self.parsed("http.listen", http.listen.as_ref(), template::HTTP_LISTEN)?;
         Some(Http { listen, api: http.api.unwrap_or(false) })
+    }
+
+    fn limits(&mut self, limits: raw::Limits) -> Option<Limits> {
+        let bandwidth = limits.bandwidth.map(|text| self.rate("limits.bandwidth", &text));
+        Some(Limits { bandwidth: bandwidth.map_or(Some(None), |rate| rate.map(Some))? })
     }
 
     fn peer(&mut self, peer: raw::Peer) -> Option<Peer> {
@@ -210,6 +222,24 @@ impl Check<'_> {
             self.findings.add(&text.span(), key, why);
         }
         known.map(|(_, value)| *value)
+    }
+
+    fn rate(&mut self, key: &str, text: &Text) -> Option<NonZeroU64> {
+        let written = text.get_ref();
+        let size = written.strip_suffix("/s").and_then(|size| size.parse::<ByteSize>().ok());
+        let why = match size.map(|size| NonZeroU64::new(size.as_u64())) {
+            Some(Some(rate)) if rate.get() >= BANDWIDTH_MIN => return Some(rate),
+            Some(_) => format!(
+                "`{written}` is too little: keep-alives would come too late; give at least {}/s, or leave \
+                 the key out for no limit",
+                ByteSize::b(BANDWIDTH_MIN).display().si()
+            ),
+            None => format!(
+                "`{written}` is no rate; write a size and `/s`, for example \"50MB/s\" or \"2MiB/s\""
+            ),
+        };
+        self.findings.add(&text.span(), key, why);
+        None
     }
 
     fn duration(

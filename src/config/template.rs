@@ -108,6 +108,10 @@ name = \"{name}\"
 # Serve the page and the API beyond loopback too: they show paths, and names hold telephone numbers.
 # api = false
 
+# [limits]
+# What is sent to each peer, and what is received from it, at most. New calls go before the backlog.
+# bandwidth = \"50MB/s\"
+
 # One such block for each other node; `recsync peer add` writes it.
 # [[peer]]
 # name = \"NAME\"

@@ -217,7 +217,6 @@ scan_intervall = \"1d\"
     7:1: node.api: no key of [node]; it belongs in [http]
     8:1: node.zebra: not known to this version; remove it
     9:2: tls: not known to this version; remove it
-    11:2: limits: not known to this version; remove it
     13:3: hook: not known to this version; remove it
     21:1: share.scan_intervall: not known to this version; did you mean `scan_interval`?
     ");
@@ -373,6 +372,24 @@ fn networks() {
     7:14: peer.allow_from: `10.0.0.1/8` is an address in a network: write 10.0.0.0/8
     7:14: peer.allow_from: `10.0.0.0/33` is no network: write it as "192.168.1.0/24", or one address
     7:14: peer.allow_from: `10.0.0.0/x` is no network: write it as "192.168.1.0/24", or one address
+    "#);
+}
+
+#[test]
+fn a_bandwidth_is_a_size_a_second() {
+    let of = |rate: &str| format!("[limits]\nbandwidth = \"{rate}\"\n{}", with_share(""));
+    for (rate, bytes) in [("50MB/s", 50_000_000), ("2MiB/s", 2 << 20), ("100000B/s", 100_000)] {
+        let limit = valid(&of(rate)).limits.bandwidth;
+        assert_eq!(limit.map(std::num::NonZeroU64::get), Some(bytes), "{rate}");
+    }
+    assert_eq!(valid(&with_share("")).limits.bandwidth, None);
+    let bad = ["50MB", "50/s", "fast", "0B/s", "10kB/s"];
+    assert_snapshot!(bad.map(|rate| mistakes(&of(rate))).join("\n"), @r#"
+    2:13: limits.bandwidth: `50MB` is no rate; write a size and `/s`, for example "50MB/s" or "2MiB/s"
+    2:13: limits.bandwidth: `50/s` is too little: keep-alives would come too late; give at least 100.0 kB/s, or leave the key out for no limit
+    2:13: limits.bandwidth: `fast` is no rate; write a size and `/s`, for example "50MB/s" or "2MiB/s"
+    2:13: limits.bandwidth: `0B/s` is too little: keep-alives would come too late; give at least 100.0 kB/s, or leave the key out for no limit
+    2:13: limits.bandwidth: `10kB/s` is too little: keep-alives would come too late; give at least 100.0 kB/s, or leave the key out for no limit
     "#);
 }
 
@@ -537,6 +554,10 @@ fn a_new_file_explains_every_key() {
     # listen = "127.0.0.1:9873"
     # Serve the page and the API beyond loopback too: they show paths, and names hold telephone numbers.
     # api = false
+
+    # [limits]
+    # What is sent to each peer, and what is received from it, at most. New calls go before the backlog.
+    # bandwidth = "50MB/s"
 
     # One such block for each other node; `recsync peer add` writes it.
     # [[peer]]

@@ -430,6 +430,7 @@ fn peer_configs(config: &Config) -> Vec<PeerConfig> {
         address: peer.address.as_str().to_owned(),
         fingerprints: peer.fingerprints.clone(),
         allow_from: peer.allow_from.clone(),
+        bandwidth: config.limits.bandwidth,
     };
     config.peers.iter().map(peer).collect()
 }

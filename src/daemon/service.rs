@@ -458,6 +458,9 @@ impl Node {
             .iter()
             .filter(|peer| old.peers.iter().any(|known| known.name == peer.name && known != *peer));
         changes.extend(altered.map(|peer| format!("peer {} changed", peer.name)));
+        if new.limits != old.limits {
+            changes.push("[limits] changed".to_owned());
+        }
         let mut running = new.clone();
         (running.node, running.http) = (old.node.clone(), old.http.clone());
         let mut started = Vec::new();

@@ -11,13 +11,15 @@ use tokio_rustls::TlsStream;
 use super::frame::{self, FrameReader};
 use super::identity::Fingerprint;
 use super::tls::TlsError;
-use super::wire::Wire;
+use super::wire::{Limited, Wire};
 
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Conn {
     pub(super) reader: FrameReader<ReadHalf<TlsStream<Wire>>>,
     pub(super) writer: WriteHalf<TlsStream<Wire>>,
+    /// Where the lane's limits go.
+    pub(super) limits: Limited,
     /// The other end.
     pub(super) addr: SocketAddr,
     /// The other side's key, proved.
@@ -40,8 +42,9 @@ impl Conn {
         };
         let fingerprint =
             Fingerprint::of(certificate).map_err(|error| TlsError::Foreign(error.to_string()))?;
+        let limits = stream.get_ref().0.limits();
         let (reader, writer) = tokio::io::split(stream);
-        Ok(Conn { reader: FrameReader::new(reader, patience), writer, addr, fingerprint })
+        Ok(Conn { reader: FrameReader::new(reader, patience), writer, limits, addr, fingerprint })
     }
 
     /// Says why this connection is not used, and closes it; at most `deadline`.

@@ -6,7 +6,7 @@
 //!
 //! Keep-alive: each writer sends a `Ping` every second, ahead of what is queued; each reader that
 //! hears no byte for four seconds ends the link. A writer takes what waits, up to [`BATCH_LEN`], writes it in one go and
-//! flushes: the place for a bandwidth limit is before that write.
+//! flushes. A bandwidth limit holds below TLS (`wire.rs`), by one bucket for both lanes (`bucket.rs`).
 //!
 //! **Invariant:** within a lane, messages arrive in the order in which they were sent; once a link has
 //! ended, nothing is sent or received through it, also not by a sender that does not know yet.
@@ -14,6 +14,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -33,7 +34,7 @@ use super::frame::{self, FrameError, FrameReader};
 use super::node::Node;
 use super::queue::{Pushed, Queue};
 use super::vitals::Vitals;
-use super::wire::Wire;
+use super::wire::{Limits, Wire};
 
 /// Bytes that a writer takes at once, unless one frame is longer.
 const BATCH_LEN: usize = 256 << 10;
@@ -279,17 +280,23 @@ pub(super) struct QueueLimits {
     pub(super) inbox_len: usize,
 }
 
-/// Runs a link until it has ended and its goodbye is said. `first` is written first on both lanes.
+/// Runs a link until it has ended and its goodbye is said. `first` is written first on both lanes;
+/// `bandwidth` is for both lanes together, each way.
 pub(super) async fn run(
     link: Link,
     conns: [Conn; 2],
     first: [Option<Vec<u8>>; 2],
+    bandwidth: Option<NonZeroU64>,
     node: Arc<Node>,
     vitals: Arc<Vitals>,
 ) {
     let goodbye = node.tuning.goodbye;
     let mut tasks = JoinSet::new();
+    let limits = bandwidth.map(|bytes_per_s| Limits::new(bytes_per_s, node.clock));
     for ((lane, conn), first) in LANES.into_iter().zip(conns).zip(first) {
+        if let Some(limits) = &limits {
+            conn.limits.get_or_init(|| (lane, limits.clone()));
+        }
         let mut reader = conn.reader;
         reader.open();
         tasks.spawn(read(link.clone(), lane, reader, node.clone(), vitals.clone()));

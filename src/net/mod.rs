@@ -19,6 +19,7 @@
 
 mod accept;
 mod backoff;
+mod bucket;
 mod cidr;
 mod conn;
 mod dial;
@@ -39,6 +40,7 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -77,6 +79,8 @@ pub struct PeerConfig {
     pub fingerprints: Vec<Fingerprint>,
     /// Networks that it may connect from; empty for any.
     pub allow_from: Vec<Cidr>,
+    /// Bytes a second on the wire, each way; none for no limit.
+    pub bandwidth: Option<NonZeroU64>,
 }
 
 /// What [`Links`] needs to start.

@@ -293,7 +293,8 @@ impl Peer {
         // Told before the first message can be received.
         (self.node.events)(LinkEvent::Up { link: link.clone() });
         let (node, vitals) = (self.node.clone(), self.vitals.clone());
-        self.tasks.spawn(link::run(link.clone(), conns, first, node, vitals));
+        let bandwidth = self.config.bandwidth;
+        self.tasks.spawn(link::run(link.clone(), conns, first, bandwidth, node, vitals));
         self.current = Some(Current { link, since: Instant::now() });
     }
 

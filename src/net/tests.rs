@@ -97,6 +97,7 @@ impl TestNode {
             address,
             fingerprints: vec![self.fingerprint()],
             allow_from: Vec::new(),
+            bandwidth: None,
         }
     }
 }
@@ -272,6 +273,31 @@ fn a_flood_waits_and_does_not_grow() {
         assert_eq!(right.receive(Lane::Bulk), Some(block(7, 1 << 20)));
     }
     assert_eq!(right.receive(Lane::Bulk), Some(caught_up(2)));
+}
+
+#[test]
+fn within_a_limit_the_live_lane_goes_before_the_bulk_lane() {
+    const BLOCKS: u32 = 24;
+    const LEN: usize = 64 << 10;
+    let (one, two) = TestNode::pair();
+    let (a, b) = (one.run(), two.run());
+    let slow = |peer: PeerConfig| PeerConfig { bandwidth: NonZeroU64::new(2_000_000), ..peer };
+    a.links.set_peers(vec![slow(two.as_peer_at(b.address()))]);
+    b.links.set_peers(vec![slow(one.as_peer_at(a.address()))]);
+    let (left, right) = common_link(&a, &b);
+    let sender = left.clone();
+    let bulk = thread::Builder::new().spawn(move || {
+        (0..BLOCKS).for_each(|index| sender.send(Lane::Bulk, &block(index, LEN)).unwrap());
+    });
+    assert_eq!(right.receive(Lane::Bulk), Some(block(0, LEN)));
+    left.send(Lane::Live, &caught_up(1)).unwrap();
+    assert_eq!(right.receive(Lane::Live), Some(caught_up(1)));
+    let came = b.state().received_bytes;
+    assert!(came < u64::from(BLOCKS) * LEN as u64 / 2, "{came} bytes came before it");
+    for index in 1..BLOCKS {
+        assert_eq!(right.receive(Lane::Bulk), Some(block(index, LEN)), "in order, and whole");
+    }
+    bulk.unwrap().join().unwrap();
 }
 
 #[test]
