@@ -17,6 +17,8 @@ mod conflicts;
 mod files;
 #[path = "nodes/guards.rs"]
 mod guards;
+#[path = "nodes/layout.rs"]
+mod layout;
 #[path = "nodes/names.rs"]
 mod names;
 #[path = "nodes/others.rs"]

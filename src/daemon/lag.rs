@@ -79,6 +79,8 @@ impl Node {
                     continue;
                 }
             };
+            let weak = running.site.tree.weak_probe().is_some();
+            metrics.share_gate_weak.with(label.clone()).set(weak.into());
             metrics.share_files.with(label.clone()).set(files);
             metrics.share_bytes.with(label.clone()).set(bytes);
             metrics.trash_bytes.with(label).set(trash_bytes);

@@ -15,6 +15,11 @@ use crate::engine::{Event, Input, Noticed};
 use crate::observe::{self, ScanItem, ScanReport};
 use crate::telemetry::events::Problem;
 use crate::telemetry::metrics;
+use crate::tree::TreeError;
+
+/// What is said of a mount point below a share.
+pub(super) const MOUNTED: &str = "another filesystem is mounted there; nothing of it is synced, and nothing is known of what \
+                                  was there before";
 
 /// Scans one directory after another, the ones asked for meanwhile once each.
 #[derive(Debug)]
@@ -135,8 +140,13 @@ impl Worker {
     }
 
     fn tell(&self, report: &ScanReport) {
+        let known = self.board.get().scan.mounts();
         for unreadable in &report.unreadable_named {
-            let why = unreadable.why.to_string();
+            let is_mount = unreadable.why == TreeError::CrossDevice;
+            if is_mount && known.contains(&unreadable.path) {
+                continue;
+            }
+            let why = if is_mount { MOUNTED.to_owned() } else { unreadable.why.to_string() };
             self.problem("unreadable", Some(unreadable.path.clone()), why);
         }
         for path in &report.special_named {

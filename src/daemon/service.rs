@@ -12,6 +12,7 @@ use super::board::{BoardState, Stage};
 use super::desk::Check;
 use super::host::Host;
 use super::lag::age;
+use super::scanner::MOUNTED;
 use super::share::ToShare;
 use super::{Node, lock, peer_configs, setup};
 use crate::config;
@@ -315,6 +316,8 @@ impl Node {
         let crowded = state.crowded.iter().map(|(path, copies)| crowded(path, *copies));
         let notes = crowded.chain(state.unwatched_why).chain(weak.map(str::to_owned));
         let notes = notes.chain(self.common.events.owners_left(&host.name));
+        let mounts = state.scan.mounts().into_iter();
+        let notes = notes.chain(mounts.map(|path| format!("{path}: {MOUNTED}")));
         let ignored = state.scan.ignored.iter();
         let notes = notes.chain(ignored.map(|(rule, count)| format!("{count} left alone: {rule}")));
         ShareStatus {

@@ -754,6 +754,9 @@ impl Engine {
         }
         let mut entry = cx.entry(&path)?;
         let via = entry.via.clone();
+        if let Some(before) = &before {
+            self.mark_other_names(cx, &path, &before.fingerprint, Hint::Attributes)?;
+        }
         entry.let_go = false;
         entry.installed = match (installs, done.fingerprint) {
             (Some(content), Some(fingerprint)) => Some(Installed {

@@ -12,7 +12,7 @@ use super::guard::Verdict;
 use super::settle::Dirt;
 use super::{Cx, DeletePolicy, Engine, LOOKS_MAX, MOVE_WAIT, OwnerPolicy, RECENT_MAX, version};
 use crate::index::{Entry, IndexError, Installed};
-use crate::tree::Fingerprint;
+use crate::tree::{Fingerprint, Kind};
 
 /// First and last time between two looks at a file that someone writes: only the close tells,
 /// these looks are for the case that the close was lost.
@@ -27,6 +27,9 @@ const CHILDREN_WAIT: Duration = Duration::from_millis(100);
 /// Looks at a new directory, about 3 s in all, after which it counts as made by somebody else than
 /// the operations that are still under way below it.
 const MADE_LOOKS_MAX: u32 = 5;
+
+/// Other names of a changed file that are looked at with it; a scan finds the rest.
+const NAMES_MAX: usize = 64;
 
 /// A new name that waits for the look at the name it may have had.
 #[derive(Debug)]
@@ -441,10 +444,36 @@ impl Engine {
         }
         (entry.installed, entry.let_go) = (Some(object), false);
         self.log(cx, path, entry, seq, dirt, Some(fingerprint.ctime_ns))?;
+        self.mark_other_names(cx, path, &fingerprint, Hint::Written)?;
         if was_dead {
             self.reconsider_above(cx, path)?;
         }
         Ok(seq)
+    }
+
+    /// What changed through one of several hard links changed under the others too, be it only the
+    /// ctime, and no event tells of those.
+    pub(super) fn mark_other_names(
+        &mut self,
+        cx: &Cx<'_>,
+        path: &SharePath,
+        fingerprint: &Fingerprint,
+        hint: Hint,
+    ) -> Result<(), IndexError> {
+        let several = fingerprint.kind == Kind::File && fingerprint.nlink > 1;
+        if !several {
+            return Ok(());
+        }
+        let names = cx.index.installed_inode(fingerprint.fs, fingerprint.ino, NAMES_MAX)?;
+        for other in names.into_iter().filter(|other| other != path) {
+            let known = cx.entry(&other)?.installed;
+            let is_news = hint == Hint::Attributes
+                || known.is_some_and(|known| known.fingerprint != *fingerprint);
+            if is_news {
+                self.settle.find(other, hint, cx.now.mono);
+            }
+        }
+        Ok(())
     }
 
     fn deleted(&mut self, cx: &mut Cx<'_>, path: &SharePath, dirt: Dirt) -> Result<(), IndexError> {
@@ -454,6 +483,7 @@ impl Engine {
         let dot = self.dot(seq);
         version::delete(&mut entry.record, &was.content, dot);
         self.log(cx, path, entry, seq, dirt, None)?;
+        self.mark_other_names(cx, path, &was.fingerprint, Hint::Attributes)?;
         self.reconsider_above(cx, path)
     }
 
@@ -487,6 +517,7 @@ impl Engine {
                 news = true;
             }
         }
+        self.mark_other_names(cx, path, fingerprint, Hint::Written)?;
         if news {
             let seq = self.take_seq();
             self.log(cx, path, entry, seq, dirt, Some(fingerprint.ctime_ns))

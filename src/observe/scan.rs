@@ -79,6 +79,12 @@ pub struct ScanReport {
 }
 
 impl ScanReport {
+    /// Returns the mount points that were met, which are never entered.
+    pub fn mounts(&self) -> Vec<SharePath> {
+        let mounts = self.unreadable_named.iter().filter(|one| one.why == TreeError::CrossDevice);
+        mounts.map(|one| one.path.clone()).collect()
+    }
+
     /// True if everything was seen.
     pub fn is_complete(&self) -> bool {
         !self.stopped && self.unreadable == 0

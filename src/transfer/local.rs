@@ -124,7 +124,7 @@ impl<F: Send> Part<F> {
             && end <= *size
             && holds(basis)
         {
-            tree.write_at(&self.file, offset, &bytes)?;
+            write_block(tree, &self.file, offset, &bytes)?;
             self.wanting -= 1;
             self.reused += len as u64;
         } else {
@@ -173,10 +173,29 @@ impl<F: Send> Part<F> {
         if bytes.len() != len || expected != Some(&block_hash(index, self.size, bytes)) {
             return Ok(false);
         }
-        tree.write_at(&self.file, offset, bytes)?;
+        write_block(tree, &self.file, offset, bytes)?;
         self.wanting -= 1;
         Ok(true)
     }
+}
+
+/// Writes a block, but leaves a hole where it holds nothing but zeros and nothing was there.
+fn write_block<T: Tree>(
+    tree: &T,
+    file: &T::File,
+    offset: u64,
+    bytes: &[u8],
+) -> Result<(), TreeError> {
+    if bytes.iter().any(|&byte| byte != 0) {
+        return tree.write_at(file, offset, bytes);
+    }
+    if offset >= tree.stat_file(file)?.size {
+        return tree.set_len(file, offset + bytes.len() as u64);
+    }
+    let mut there = vec![0; bytes.len()];
+    let is_hole = read_full(tree, file, offset, &mut there)? == bytes.len()
+        && there.iter().all(|&byte| byte == 0);
+    if is_hole { Ok(()) } else { tree.write_at(file, offset, bytes) }
 }
 
 /// Gives a complete file the name under which it is handed on, which it returns: a later fetch of

@@ -74,6 +74,8 @@ pub struct Metrics {
     pub share_files: Series<Share, Count>,
     pub share_bytes: Series<Share, Count>,
     pub share_available: Series<Share, Count>,
+    /// `recsync_share_gate_weak`
+    pub share_gate_weak: Series<Share, Count>,
     pub last_verify_timestamp_seconds: Series<SharePeer, Seconds>,
     pub last_verify_differences: Series<SharePeer, Count>,
 }
@@ -163,6 +165,10 @@ impl Metrics {
                 "share_available",
                 "1 while the share's directory is there and is the right one",
             ),
+            share_gate_weak: d.family(
+                "share_gate_weak",
+                "1 while the kernel does not say who writes to the share's files",
+            ),
             last_verify_timestamp_seconds: d.family(
                 "last_verify_timestamp_seconds",
                 "When the share was last verified against the peer, 0 for never since the start",
@@ -202,6 +208,7 @@ impl Metrics {
             &self.share_files,
             &self.share_bytes,
             &self.share_available,
+            &self.share_gate_weak,
         ] {
             gauges.keep(|share| share_is_known(share.share()), by_share());
         }

@@ -267,6 +267,9 @@ fn text_0_0_4() {
     # HELP recsync_share_available 1 while the share's directory is there and is the right one.
     # TYPE recsync_share_available gauge
     recsync_share_available{share="recordings"} 0
+    # HELP recsync_share_gate_weak 1 while the kernel does not say who writes to the share's files.
+    # TYPE recsync_share_gate_weak gauge
+    recsync_share_gate_weak{share="recordings"} 0
     # HELP recsync_last_verify_timestamp_seconds When the share was last verified against the peer, 0 for never since the start.
     # TYPE recsync_last_verify_timestamp_seconds gauge
     recsync_last_verify_timestamp_seconds{share="recordings",peer="fs2"} 0.0
