@@ -4,6 +4,9 @@
 //! and the shared `engine`, `tree`, `net`, `sys`, `config` and `telemetry`. ARCHITECTURE.md has
 //! the picture.
 
+#[macro_use]
+pub mod mutants;
+
 pub mod apply;
 pub mod cli;
 pub mod config;

@@ -105,11 +105,9 @@ fn make<T: Tree>(tree: &T, op: &Op) -> Result<Option<Making<T::File>>, Undone> {
                 .and_then(|left| Ok((tree.stat(&place)?, left)));
             staged_now(name, stat, || tree.remove_private(&place))
         }
-        // A new directory is made in its place, unless it replaces something or is somebody's:
-        // whose it is may want to write there at once.
-        Action::Dir { mode, owner }
-            if op.expect.map_or(owner.is_some(), |expect| expect.kind != Kind::Dir) =>
-        {
+        // Made where nobody can change its mode in the instant before it is looked at, nor write in
+        // it before it is given to whose it is.
+        Action::Dir { mode, owner } if op.expect.is_none_or(|expect| expect.kind != Kind::Dir) => {
             let place = Place::Temp(name.clone());
             or_again(|| tree.make_dir(&place, *mode), || tree.remove_dir(&place))?;
             let stat = give(owner.as_ref(), |owner| tree.set_owner_of(&place, owner))
@@ -230,7 +228,8 @@ fn create<T: Tree>(tree: &T, name: String) -> Result<Written<T::File>, Undone> {
 
 /// Syncs a file and closes it: with it open for writing, the probe for writers would find us.
 fn finish<T: Tree>(tree: &T, written: Written<T::File>) -> Result<Staged, Undone> {
-    match tree.sync(&written.file).and_then(|()| tree.stat_file(&written.file)) {
+    let synced = if mutant!(SkipFileSync) { Ok(()) } else { tree.sync(&written.file) };
+    match synced.and_then(|()| tree.stat_file(&written.file)) {
         Ok(stat) => {
             Failpoint::StageSynced.hit();
             let Written { name, owner_left, transfer, .. } = written;

@@ -42,8 +42,6 @@ pub(super) struct Switched<F> {
 pub(super) enum Left {
     /// Nothing.
     Nothing,
-    /// A directory.
-    Dir,
     /// This object.
     Object(Fingerprint),
 }
@@ -96,14 +94,13 @@ pub(super) fn switch<T: Tree>(
             let dress = Dress { mode: Some(*mode), mtime_ns: None, owner: owner.as_ref() };
             metadata(tree, op, dress)
         }
-        (Action::Dir { mode, .. }, None) => make_dir(tree, op, *mode),
         (Action::File { .. } | Action::Symlink { .. } | Action::Dir { .. }, Some(staged)) => {
             match &op.expect {
                 None => put(tree, op, staged),
                 Some(expect) => replace(tree, op, expect, staged),
             }
         }
-        (Action::File { .. } | Action::Symlink { .. }, None) => {
+        (Action::File { .. } | Action::Symlink { .. } | Action::Dir { .. }, None) => {
             Err(bug("nothing was staged for it"))
         }
     });
@@ -180,20 +177,14 @@ fn inherit<T: Tree>(tree: &T, place: &Place, above: &Fingerprint) {
 
 /// Puts a staged object under a free name.
 fn put<T: Tree>(tree: &T, op: &Op, staged: &Staged) -> Result<Switched<T::File>, Undone> {
-    let path = Place::Share(op.path.clone());
-    tree.rename(&Place::Temp(staged.name.clone()), &path).map_err(refused)?;
+    let (path, temp) = (Place::Share(op.path.clone()), Place::Temp(staged.name.clone()));
+    let mut put = tree.rename(&temp, &path);
+    if mutant!(OverwriteNewName) && put == Err(TreeError::Exists) {
+        put = tree.exchange(&temp, &path);
+    }
+    put.map_err(refused)?;
     Failpoint::Put.hit();
     let mut switched = Switched::new(Left::Object(staged.stat));
-    switched.touch(&path);
-    Ok(switched)
-}
-
-/// Makes a directory under a free name.
-fn make_dir<T: Tree>(tree: &T, op: &Op, mode: u32) -> Result<Switched<T::File>, Undone> {
-    let path = Place::Share(op.path.clone());
-    tree.make_dir(&path, mode).map_err(refused)?;
-    Failpoint::DirMade.hit();
-    let mut switched = Switched::new(Left::Dir);
     switched.touch(&path);
     Ok(switched)
 }
@@ -285,6 +276,10 @@ fn keep<T: Tree>(tree: &T, op: &Op, temp: &Place) {
 fn remove<T: Tree>(tree: &T, op: &Op) -> Result<Switched<T::File>, Undone> {
     let path = Place::Share(op.path.clone());
     let Some(expect) = &op.expect else { return Err(Undone::Changed) };
+    if mutant!(DeleteUnseen) && expect.kind != Kind::Dir {
+        move_to(tree, &path, place_for_displaced(op)?)?;
+        return Ok(Switched::new(Left::Nothing));
+    }
     expect_at(tree, &path, expect)?;
     let mut switched = Switched::new(Left::Nothing);
     switched.touch(&path);
@@ -439,6 +434,9 @@ fn is_dressed(wanted: &Fingerprint, after: &Fingerprint) -> bool {
 
 /// Checks that a name holds the expected object, and that nobody writes to it.
 fn expect_at<T: Tree>(tree: &T, place: &Place, expect: &Fingerprint) -> Result<(), Undone> {
+    if mutant!(ReplaceUnseen) {
+        return Ok(());
+    }
     let found = tree.stat(place).map_err(refused)?;
     if !is_expected(expect, &found) {
         return Err(Undone::Changed);
@@ -452,6 +450,9 @@ fn expect_at<T: Tree>(tree: &T, place: &Place, expect: &Fingerprint) -> Result<(
 /// Checks that what was just moved is the expected object, and that nobody writes to it: first the
 /// writers, for one that is gone then has left its mark in the stat.
 fn expect_object_at<T: Tree>(tree: &T, place: &Place, expect: &Fingerprint) -> Result<(), Undone> {
+    if mutant!(ReplaceUnseen) {
+        return Ok(());
+    }
     if writer_at(tree, place, expect.kind).map_err(refused)? == Writer::Some {
         return Err(Undone::Writer);
     }

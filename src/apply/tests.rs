@@ -657,6 +657,29 @@ fn a_change_before_the_last_look_is_never_taken_for_ours() {
 }
 
 #[test]
+fn a_mode_that_somebody_sets_on_a_new_directory_is_never_taken_for_ours() {
+    for step in 0.. {
+        let share = Share::new();
+        let (path, action) = (share_path("d"), Action::Dir { mode: 0o755, owner: None });
+        let op = Op { id: ID, path: path.clone(), expect: None, action, displaced: None };
+        let set = Mutex::new(false);
+        let faulty = Faulty::act(&share.tree, step, || {
+            if let Ok(dir) = share.tree.open_for_metadata(&Place::Share(path.clone())) {
+                share.tree.set_mode(&dir, 0o700).unwrap();
+                *set.lock().unwrap() = true;
+            }
+        });
+        let outcome = one(run(&faulty, vec![op]), ID);
+        if let (true, Outcome::Done(done)) = (*set.lock().unwrap(), outcome) {
+            assert_eq!(done.fingerprint.unwrap().mode, 0o755, "step {step}");
+        }
+        if !faulty.was_met() {
+            break;
+        }
+    }
+}
+
+#[test]
 fn a_writer_at_any_step_writes_into_a_file_that_is_kept() {
     for scenario in scenarios() {
         for step in 0.. {

@@ -60,6 +60,85 @@ pub fn absorb(installed: Option<&Installed>, look: &Look) -> Local {
     }
 }
 
+/// The rows of the table, as `docs/semantics.md` has them, for whoever counts which ones were used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Row {
+    /// Nothing installed, nothing there.
+    NothingThere,
+    /// Nothing installed, an object.
+    New,
+    /// The same object, stat and all.
+    Unchanged,
+    /// The same content, other mode or mtime.
+    Metadata,
+    /// The same content under another stat.
+    Refresh,
+    /// Other content of the same kind.
+    Changed,
+    /// An object of another kind.
+    OtherKind,
+    /// A file or link is gone.
+    Gone,
+    /// A directory is gone.
+    DirGone,
+    /// Someone writes it.
+    Busy,
+    /// It changes while it is looked at.
+    Unstable,
+    /// It could not be looked at.
+    Unreadable,
+    /// Too young to be trusted where the kernel does not tell of writers.
+    TooFresh,
+    /// Of a kind, size or name that is never synced.
+    NeverSynced,
+}
+
+impl Row {
+    /// All rows, in order.
+    pub const ALL: [Row; 14] = [
+        Row::NothingThere,
+        Row::New,
+        Row::Unchanged,
+        Row::Metadata,
+        Row::Refresh,
+        Row::Changed,
+        Row::OtherKind,
+        Row::Gone,
+        Row::DirGone,
+        Row::Busy,
+        Row::Unstable,
+        Row::Unreadable,
+        Row::TooFresh,
+        Row::NeverSynced,
+    ];
+}
+
+/// Returns the row by which [`absorb`] answers.
+pub fn row(installed: Option<&Installed>, look: &Look) -> Row {
+    match (absorb(installed, look), look) {
+        (Local::Refresh, _) => Row::Refresh,
+        (Local::Metadata { .. }, _) => Row::Metadata,
+        (Local::Written(content), _) => installed.map_or(Row::New, |installed| {
+            let same_kind =
+                std::mem::discriminant(&installed.content) == std::mem::discriminant(&content);
+            if same_kind { Row::Changed } else { Row::OtherKind }
+        }),
+        (Local::Deleted, _) => match installed {
+            Some(installed) if installed.content.is_dir() => Row::DirGone,
+            _ => Row::Gone,
+        },
+        (Local::Nothing, look) => match look {
+            Look::Absent => Row::NothingThere,
+            Look::Unchanged | Look::Found { .. } => Row::Unchanged,
+            Look::Busy => Row::Busy,
+            Look::Unstable => Row::Unstable,
+            Look::TooFresh(_) => Row::TooFresh,
+            Look::Special | Look::Unsyncable(_) | Look::Ignored => Row::NeverSynced,
+            Look::Unknown(_) => Row::Unreadable,
+        },
+    }
+}
+
 fn same_content(installed: &Installed, now: &Fingerprint, owner: Option<&Owner>) -> Local {
     let before = &installed.fingerprint;
     let mode = (now.mode != before.mode).then_some(now.mode);

@@ -34,6 +34,12 @@ pub fn copy_path(path: &SharePath, loser: &Value, digits: Digits) -> SharePath {
     name(path, &loser.stamp.node, loser.mtime_ns.value, &version(loser.dot, digits))
 }
 
+/// Returns the name that a conflict copy's content lost; none if the name is no conflict copy's.
+pub fn original(copy: &SharePath) -> Option<SharePath> {
+    let (stem, extension) = split_copy(copy.name())?;
+    copy.parent().join(&[stem, extension].concat()).ok()
+}
+
 /// Returns the name under which an object is kept that was found in the way after a crash and has
 /// never been a version: as a conflict copy's, with a dot that stands for nothing else.
 pub fn kept_path(path: &SharePath, node: &NodeName, wall_ns: i64, dot: Dot) -> SharePath {

@@ -165,11 +165,15 @@ impl Engine {
             if !unseen {
                 self.forgive(path);
             }
+            let clashed = entry.record.values.len() > 1 && !self.locked.contains(path) && !unseen;
             if self.is_ignored(winner.as_ref(), path, &entry) {
                 self.settle_ignored(path);
-            } else {
-                self.settle_owed(path, AckState::Durable);
+                return Ok(());
             }
+            if clashed {
+                self.drop_kept(cx, path, entry)?;
+            }
+            self.settle_owed(path, AckState::Durable);
             return Ok(());
         }
         if self.locked.contains(path) || unseen {
@@ -240,6 +244,7 @@ impl Engine {
             (Step::Replace { keep }, Some(winner)) => {
                 // A clash of kinds may dissolve once the peer has told everything; it tells on only
                 // as what it told is answered.
+                let keep = keep && !mutant!(NoConflictCopy);
                 let clash = winner.content.is_dir() && keep;
                 if clash && !self.heard_all() {
                     self.settle_owed(path, AckState::Held);
@@ -350,6 +355,62 @@ impl Engine {
             }
         }
         Ok(None)
+    }
+
+    /// Drops losing versions whose bytes are installed here under their copies' names: what was
+    /// stopped or failed after the copy was made and before that was noted. Left in the record, such
+    /// a version would come back with the winner's end.
+    fn drop_kept(
+        &mut self,
+        cx: &mut Cx<'_>,
+        path: &SharePath,
+        mut entry: Entry,
+    ) -> Result<(), IndexError> {
+        let here = entry.installed.as_ref().map(|installed| &installed.content);
+        let contents = entry.record.values.iter().map(|value| &value.content);
+        let losers: Vec<Content> = contents.filter(|&c| Some(c) != here).cloned().collect();
+        let mut dropped = false;
+        for content in losers {
+            if self.is_kept(cx, path, &entry, &content)? {
+                version::drop_content(&mut entry.record, &content);
+                dropped = true;
+            }
+        }
+        if dropped {
+            (entry.seq, entry.via, entry.changed_ns) = (self.take_seq(), None, cx.now.wall_ns);
+            cx.put(path, entry)?;
+        }
+        Ok(())
+    }
+
+    fn is_kept(
+        &self,
+        cx: &Cx<'_>,
+        path: &SharePath,
+        entry: &Entry,
+        content: &Content,
+    ) -> Result<bool, IndexError> {
+        let Some(loser) = version::loser(&entry.record, content) else { return Ok(false) };
+        for digits in [Digits::Eight, Digits::Sixteen] {
+            let there = cx.entry(&conflict::copy_path(path, loser, digits))?;
+            let holds = there.installed.is_some_and(|installed| installed.content == *content);
+            if holds && version::holds(&there.record, content) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Plans the path anew whose loser a conflict copy keeps, if that is what the name says.
+    pub(super) fn reconsider_original(
+        &mut self,
+        cx: &mut Cx<'_>,
+        copy: &SharePath,
+    ) -> Result<(), IndexError> {
+        match conflict::original(copy) {
+            Some(original) => self.reconsider(cx, &original),
+            None => Ok(()),
+        }
     }
 
     /// Puts the winner at the path, from wherever its bytes are, or sends for them.
@@ -774,6 +835,10 @@ impl Engine {
         if let (Some(owner), Some(why)) = (owner, done.owner_left) {
             cx.event(Event::OwnerLeft { path: path.clone(), owner, why });
         }
+        if let (Some(copy), None) = (&copy, &done.displaced) {
+            // Somebody has it already.
+            self.dirty(cx, copy.clone(), Hint::Written, Noticed::Scan);
+        }
         match (before, done.displaced) {
             (Some(before), Some((Place::Share(_), fingerprint))) => {
                 if let Some(copy) = copy {
@@ -811,6 +876,7 @@ impl Engine {
         }
         cx.event(Event::Applied { peer: via, path: path.clone(), kind, saved });
         self.reconsider(cx, &path)?;
+        self.reconsider_original(cx, &path)?;
         if let Some(from) = &from {
             self.reconsider(cx, from)?;
             self.reconsider_above(cx, from)?;

@@ -293,7 +293,8 @@ impl Engine {
             }
             (Local::Refresh | Local::Metadata { .. } | Local::Written(_), _) => {}
         }
-        self.reconsider(cx, path)
+        self.reconsider(cx, path)?;
+        self.reconsider_original(cx, path)
     }
 
     /// Before something counts as found in a directory, the directory counts as one: where the
@@ -304,12 +305,18 @@ impl Engine {
         path: &SharePath,
         dirt: Dirt,
     ) -> Result<bool, IndexError> {
-        let parent = path.parent();
-        if parent.is_root() || dirt.busy >= PARENT_TRIES {
+        if dirt.busy >= PARENT_TRIES {
             return Ok(false);
         }
-        let known = cx.entry(&parent)?.installed;
-        if known.is_none_or(|known| known.content.is_dir()) {
+        let mut nearest = None;
+        for above in path.ancestors() {
+            if let Some(known) = cx.entry(&above)?.installed {
+                nearest = Some((above, known.content));
+                break;
+            }
+        }
+        let Some((parent, known)) = nearest else { return Ok(false) };
+        if known.is_dir() {
             return Ok(false);
         }
         if !self.looking.contains_key(&parent) {

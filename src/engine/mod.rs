@@ -432,12 +432,14 @@ impl Engine {
             return Ok(());
         }
         let acked = self.peers.values().map(|peer| peer.cursor.acked).min().unwrap_or(self.head);
+        let acked = if mutant!(ForgetTombstones) { self.head } else { acked };
         if !self.tidy.more {
             self.tidy.through = std::mem::replace(&mut self.tidy.acked, acked);
             self.moves.retain(|seq, _| seq.0 + MOVES_KEPT > self.head.0);
             self.peers.values_mut().for_each(Peer::move_cursor);
         }
-        let spent = cx.index.tombstones(self.tidy.through.min(acked), TIDY_CHUNK)?;
+        let through = if mutant!(ForgetTombstones) { acked } else { self.tidy.through.min(acked) };
+        let spent = cx.index.tombstones(through, TIDY_CHUNK)?;
         let mut dropped = 0;
         for path in spent {
             if !self.locked.contains(&path) && !self.looking.contains_key(&path) {

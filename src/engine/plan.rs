@@ -71,6 +71,75 @@ pub fn plan(
     }
 }
 
+/// The rows of the table, as `docs/semantics.md` has them, for whoever counts which ones were used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Row {
+    /// Nothing is wanted, nothing is installed.
+    NothingWanted,
+    /// The winner is installed.
+    Same,
+    /// The winner's content is installed with other metadata.
+    Metadata,
+    /// A file under a free name.
+    InstallFile,
+    /// A directory under a free name.
+    InstallDir,
+    /// A symbolic link under a free name.
+    InstallLink,
+    /// A file or link goes.
+    Remove,
+    /// An empty directory goes.
+    RemoveDir,
+    /// A directory would go, but for what is in it.
+    Wait,
+    /// In the place of what was superseded.
+    Supersede,
+    /// In the place of what lost a conflict, which is kept.
+    KeepLoser,
+}
+
+impl Row {
+    /// All rows, in order.
+    pub const ALL: [Row; 11] = [
+        Row::NothingWanted,
+        Row::Same,
+        Row::Metadata,
+        Row::InstallFile,
+        Row::InstallDir,
+        Row::InstallLink,
+        Row::Remove,
+        Row::RemoveDir,
+        Row::Wait,
+        Row::Supersede,
+        Row::KeepLoser,
+    ];
+}
+
+/// Returns the row by which [`plan`] answers.
+pub fn row(
+    winner: Option<&Winner>,
+    installed: Option<&Installed>,
+    circumstances: Circumstances,
+) -> Row {
+    match plan(winner, installed, circumstances) {
+        Step::Nothing if winner.is_none() => Row::NothingWanted,
+        Step::Nothing => Row::Same,
+        Step::Metadata { .. } => Row::Metadata,
+        Step::Install => match winner.map(|winner| &winner.content) {
+            Some(Content::Dir) => Row::InstallDir,
+            Some(Content::Symlink { .. }) => Row::InstallLink,
+            _ => Row::InstallFile,
+        },
+        Step::Remove if installed.is_some_and(|installed| installed.content.is_dir()) => {
+            Row::RemoveDir
+        }
+        Step::Remove => Row::Remove,
+        Step::Wait => Row::Wait,
+        Step::Replace { keep: false } => Row::Supersede,
+        Step::Replace { keep: true } => Row::KeepLoser,
+    }
+}
+
 fn metadata(winner: &Winner, installed: &Installed) -> Step {
     let mode = winner.mode.filter(|&mode| mode != installed.mode);
     let mtime_ns = winner.mtime_ns.filter(|&mtime_ns| mtime_ns != installed.mtime_ns);

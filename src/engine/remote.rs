@@ -266,6 +266,9 @@ impl Engine {
         link.bulk =
             Bulk { next: acked.next(), until: head, told: false, inline: acked > Seq::ZERO };
         link.live_next = head.next();
+        if mutant!(SkipBacklog) {
+            link.bulk.next = head.next();
+        }
         peer.link = Some(link);
         self.open(cx, name);
         self.forget_owed(name);
@@ -353,7 +356,21 @@ impl Engine {
             *seen = (*seen).max(seq);
         }
         let mut entry = cx.entry(path)?;
+        if mutant!(AckBeforeDurable) {
+            self.ack(&Owed { peer: name.clone(), seq, held: false }, AckState::Durable);
+        }
+        let unknown = entry.record.context.is_empty();
+        if mutant!(IgnoreUnknownTombstones) && unknown && record.is_tombstone() {
+            self.owe(path, Owed { peer: name.clone(), seq, held: false });
+            return Ok(());
+        }
         let merged = version::merge(&entry.record, record);
+        #[cfg(feature = "mutants")]
+        let merged = crate::mutants::wrongly_resolved(
+            merged,
+            entry.installed.as_ref().map(|installed| &installed.content),
+            cx.index.has_live_below(path)?,
+        );
         if merged == entry.record {
             self.tell_again(cx, name, path, entry, record)?;
         } else {

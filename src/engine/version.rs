@@ -15,6 +15,10 @@ use recsync_proto::{Content, Dot, Owner, Record, Register, Stamp, Value};
 pub fn merge(one: &Record, other: &Record) -> Record {
     let mut merged = Record { context: one.context.clone(), ..Record::default() };
     merged.context.join(&other.context);
+    #[cfg(feature = "mutants")]
+    if let Some(wrong) = crate::mutants::wrongly_merged(one, other) {
+        return wrong;
+    }
     for value in &one.values {
         let twin = other.values.iter().find(|twin| twin.dot == value.dot);
         if twin.is_some() || !other.context.contains(value.dot) {
@@ -51,7 +55,9 @@ fn join<T: Clone + Ord>(
 
 /// Notes a local write: `value` takes the place of the content its author saw (`seen`).
 pub fn write(record: &mut Record, seen: Option<&Content>, value: Value) {
-    record.values.retain(|old| Some(&old.content) != seen);
+    if let Some(seen) = seen {
+        drop_content(record, seen);
+    }
     record.context.insert(value.dot);
     record.values.push(value);
     record.values.sort_by_key(|value| value.dot);
@@ -60,12 +66,19 @@ pub fn write(record: &mut Record, seen: Option<&Content>, value: Value) {
 /// Notes a local delete of the content its author saw.
 pub fn delete(record: &mut Record, seen: &Content, dot: Dot) {
     record.context.insert(dot);
+    if mutant!(BlindDelete) {
+        record.values.clear();
+    }
     drop_content(record, seen);
 }
 
 /// Drops a content whose bytes live on under another name (a conflict copy): its values go, their
 /// dots stay known.
 pub fn drop_content(record: &mut Record, content: &Content) {
+    if mutant!(CompareDots) {
+        let last = record.values.iter().rposition(|value| value.content == *content);
+        return drop(last.map(|last| record.values.remove(last)));
+    }
     record.values.retain(|value| value.content != *content);
 }
 

@@ -96,6 +96,7 @@ fn temporary_wait(
 fn not_there<T: Tree>(tree: &T, path: &SharePath, error: TreeError) -> Look {
     match error {
         TreeError::NotFound => Look::Absent,
+        TreeError::Denied | TreeError::Io(_) if mutant!(UnreadableIsAbsent) => Look::Absent,
         // Something above may be no directory now: then nothing can be below it in this share. What
         // a symbolic link points to is no part of it.
         TreeError::WrongKind => {
@@ -143,7 +144,7 @@ fn look_at_file<T: Tree>(
         )));
     }
     let writer = tree.writer(&file)?;
-    if writer == Writer::Some {
+    if writer == Writer::Some && !mutant!(AnnounceOpenFile) {
         return Ok(Look::Busy);
     }
     // A change of mode or owner: the same bytes as far as a stat can tell, so neither their age
@@ -164,7 +165,9 @@ fn look_at_file<T: Tree>(
     }
     // Before its version can reach a peer's index: after a power cut a file without its bytes
     // would look like a newer version and destroy the good copy there.
-    tree.sync(&file)?;
+    if !mutant!(SkipLookSync) {
+        tree.sync(&file)?;
+    }
     let Place::Share(path) = place else { return Ok(Look::Unstable) };
     synced.sync_dir(tree, SharePath::root(), &wall_ns)?;
     for dir in path.ancestors() {
@@ -176,7 +179,7 @@ fn look_at_file<T: Tree>(
         Err(ReadError::Tree(error)) => return Err(error),
     };
     // Stores through a mapping need not move the mtime; only a second probe rules them out.
-    if tree.writer(&file)? == Writer::Some {
+    if tree.writer(&file)? == Writer::Some && !mutant!(AnnounceOpenFile) {
         return Ok(Look::Busy);
     }
     // By its name: it may have been written since the first stat, or its name may be another's.

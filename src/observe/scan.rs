@@ -322,6 +322,9 @@ impl<T: Tree, I: IndexRead> Scan<'_, T, I> {
 
     fn tell_absent(&mut self) -> Result<(), End> {
         self.tree.check_root()?;
+        if mutant!(ScanForgetsAbsent) {
+            self.absent.clear();
+        }
         for path in std::mem::take(&mut self.absent) {
             self.report.absent += 1;
             self.tell(path, Hint::MovedAway)?;

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use recsync_proto::message::{Announcement, Lane, ShareMessage};
 
-use super::harness::{Dice, START_NS, What, World, path};
+use super::harness::{Dice, START_NS, What, World, file, path};
+use crate::engine::conflict::{Digits, copy_path};
+use crate::engine::version;
 use crate::engine::{Effect, Event, GuardEvent, Hint, Input, Look, MaxDelete};
 use crate::index::IndexRead as _;
 use crate::tree::TreeError;
@@ -750,4 +752,47 @@ fn clocks_that_jump_change_who_wins_and_nothing_else() {
         world.check_quiet();
         assert_eq!(world.nodes[0].conflicts(), 1);
     }
+}
+
+#[test]
+fn a_conflict_copy_that_was_made_but_not_noted_ends_the_conflict() {
+    let mut world = World::pair();
+    world.cut(0, 1);
+    world.write(0, "c.wav", "mine");
+    world.settle();
+    world.write(1, "c.wav", "yours");
+    world.settle();
+    // The file is in use, so that the exchange waits, and is then made as a crash leaves it.
+    world.open(0, "c.wav");
+    world.link(0, 1);
+    world.run_for(SECOND);
+    let record = world.nodes[0].entry("c.wav").record;
+    let loser = version::loser(&record, &file(b"mine")).unwrap();
+    let copy = copy_path(&path("c.wav"), loser, Digits::Eight).to_string();
+    world.close(0, "c.wav");
+    world.rename(0, "c.wav", &copy);
+    world.write(0, "c.wav", "yours");
+    world.settle();
+    world.check_quiet();
+    world.remove(1, "c.wav");
+    world.settle();
+    world.check_quiet();
+    for of in [0, 1] {
+        world.check_absent(of, "c.wav");
+        world.check_file(of, &copy, "mine");
+    }
+}
+
+#[test]
+fn a_directory_in_place_of_a_file_is_looked_at_before_what_is_deep_in_it() {
+    let mut world = World::pair();
+    world.write(0, "a", "a file");
+    world.settle();
+    world.remove(0, "a");
+    world.write(0, "a/b/c.wav", "a call");
+    // The deepest is due first.
+    world.nodes[0].inbox.make_contiguous().reverse();
+    world.settle();
+    world.check_quiet();
+    assert_eq!([0, 1].map(|of| world.nodes[of].conflicts()), [0, 0]);
 }

@@ -513,6 +513,20 @@ impl Fs {
         object.durable_attributes = object.attributes;
     }
 
+    /// True if a power cut now would leave this file, whole, under this name, as far as anyone can
+    /// know: after a sync that failed later ones succeed and keep nothing.
+    pub fn is_durable(&self, components: &[&[u8]], id: Id) -> bool {
+        let mut at = ROOT;
+        for name in components {
+            let found = self.durable_names.get(&at).and_then(|names| names.get(*name));
+            let Some(&next) = found else { return false };
+            at = next;
+        }
+        let object = self.object(id);
+        let whole = self.bytes(id).is_ok_and(|bytes| *bytes == object.durable_bytes);
+        at == id && (whole || object.poisoned)
+    }
+
     fn commit_through(&mut self, position: u64) {
         let end = position.saturating_sub(self.committed) as usize;
         self.commit(end.min(self.journal.len()));

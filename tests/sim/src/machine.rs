@@ -17,6 +17,9 @@ use crate::user::{Scene, Users};
 /// The wall clock at the beginning of every history: 2026-11-23, 10 h UTC.
 const EPOCH_NS: i64 = 1_795_428_000_000_000_000;
 
+/// A typical time for which a process is stopped.
+const PAUSE_NS: u64 = 500_000_000;
+
 /// What is told and known of a history, shared by its machines.
 #[derive(Debug, Default)]
 pub struct Chronicle {
@@ -34,6 +37,8 @@ pub type SharedChronicle = Arc<Mutex<Chronicle>>;
 pub struct Faults {
     /// A user acts ahead of time, just before a call of recsync's.
     pub race: u64,
+    /// The process is stopped for a while, as by SIGSTOP or a disk that hangs.
+    pub pause: u64,
     /// The process dies.
     pub kill: u64,
     /// The machine loses power.
@@ -44,6 +49,17 @@ pub struct Faults {
     pub denied: u64,
     /// A call that needs room fails with ENOSPC.
     pub no_space: u64,
+}
+
+impl Faults {
+    /// The kinds, by name.
+    pub const NAMES: [&str; 7] = ["race", "pause", "kill", "power", "io", "denied", "space"];
+
+    /// Returns the rates, in the order of the names.
+    pub fn rates(&mut self) -> [&mut u64; 7] {
+        let Faults { race, pause, kill, power, io, denied, no_space } = self;
+        [race, pause, kill, power, io, denied, no_space]
+    }
 }
 
 /// What a power cut did to a tree.
@@ -76,6 +92,8 @@ pub struct Machine {
     pub cut: Option<Cut>,
     /// How often recsync put something into the share.
     pub placed: u64,
+    /// System calls of recsync.
+    pub calls: u64,
     rng: Rng,
     chronicle: SharedChronicle,
 }
@@ -92,6 +110,7 @@ impl Machine {
             faults: Faults::default(),
             cut: None,
             placed: 0,
+            calls: 0,
             rng,
             chronicle,
         }
@@ -127,19 +146,22 @@ impl Machine {
         fs.user_acts = false;
     }
 
+    /// True so many times in a million; a fault that is left out moves no other.
+    fn happens(&mut self, per_million: u64) -> bool {
+        self.rng.below(1_000_000) < per_million
+    }
+
     fn fault(&mut self, kind: CallKind) -> Verdict {
         let Faults { kill, power, io, denied, no_space, .. } = self.faults;
-        if self.rng.chance(kill) {
-            return Verdict::Kill;
-        }
-        if self.rng.chance(power) {
-            return Verdict::PowerCut;
-        }
+        let [kill, power, io] = [kill, power, io].map(|rate| self.happens(rate));
+        let [denied, no_space] = [denied, no_space].map(|rate| self.happens(rate));
         let error = match kind {
+            _ if kill => return Verdict::Kill,
+            _ if power => return Verdict::PowerCut,
             CallKind::Root => None,
-            CallKind::Write if self.rng.chance(no_space) => Some(TreeError::NoSpace),
-            CallKind::Look | CallKind::Change if self.rng.chance(denied) => Some(TreeError::Denied),
-            _ if self.rng.chance(io) => Some(TreeError::Io("Input/output error".into())),
+            CallKind::Write if no_space => Some(TreeError::NoSpace),
+            CallKind::Look | CallKind::Change if denied => Some(TreeError::Denied),
+            _ if io => Some(TreeError::Io("Input/output error".into())),
             _ => None,
         };
         error.map_or(Verdict::Go, Verdict::Fail)
@@ -148,9 +170,14 @@ impl Machine {
 
 impl Meanwhile for Machine {
     fn before(&mut self, fs: &mut Fs, call: Call<'_>) -> Verdict {
+        self.calls += 1;
         self.now_ns += 500 + self.rng.below(20_000);
+        let pause = self.rng.delay(PAUSE_NS);
+        if self.happens(self.faults.pause) {
+            self.now_ns += pause;
+        }
         self.run_users(fs);
-        while self.users.next_at().is_some() && self.rng.chance(self.faults.race) {
+        while self.happens(self.faults.race) && self.users.next_at().is_some() {
             self.one_call(fs);
         }
         fs.wall_ns = self.wall_ns();
@@ -159,7 +186,7 @@ impl Meanwhile for Machine {
         let story = &mut lock(&chronicle).story;
         if verdict == Verdict::Go {
             story.mix(self.now_ns);
-            if story.is_told() {
+            if story.tells_everything() {
                 let place = call.place.map(|place| format!(" {place}")).unwrap_or_default();
                 story.aside(self.now_ns, &self.name, format_args!("  {}{place}", call.name));
             }
@@ -175,8 +202,13 @@ impl Meanwhile for Machine {
 
     fn placed(&mut self, fs: &Fs, id: Id) {
         self.placed += 1;
-        if let (Ok(bytes), Some(path), false) = (fs.bytes(id), fs.path_of(id), fs.is_users(id)) {
-            lock(&self.chronicle).oracle.placed(&self.name, &path, bytes);
+        if let (Ok(bytes), Some(path)) = (fs.bytes(id), fs.path_of(id)) {
+            let oracle = &mut lock(&self.chronicle).oracle;
+            if fs.is_users(id) {
+                oracle.moved(&path, bytes);
+            } else {
+                oracle.placed(&self.name, &path, bytes);
+            }
         }
     }
 

@@ -1,7 +1,8 @@
 //! Links between nodes: for each direction and lane an ordered queue, which a cut empties.
 //!
 //! The two ends learn of a link's coming and going at times of their own; what is sent into a link
-//! that has been cut is lost without a word.
+//! that has been cut is lost without a word, and a link may swallow what one end sends for a while
+//! before anybody notices.
 //! **Invariant:** within one lane of one link messages arrive in order, or not at all.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -19,6 +20,17 @@ pub struct Way {
     pub lane: Lane,
 }
 
+/// What becomes of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sending {
+    /// It arrives then, if nothing happens before.
+    Arrives(u64),
+    /// It is lost, and its sender does not know.
+    Lost,
+    /// Its sender knows that there is no link.
+    NoLink,
+}
+
 /// The link between two nodes.
 #[derive(Debug, Default)]
 struct Link {
@@ -30,6 +42,8 @@ struct Link {
     parted: bool,
     /// Which ends think that it is up.
     up: [bool; 2],
+    /// Which ends' messages are swallowed.
+    mute: [bool; 2],
     queues: BTreeMap<Way, VecDeque<(u64, ShareMessage)>>,
 }
 
@@ -57,6 +71,7 @@ impl Net {
             return None;
         }
         link.live = true;
+        link.mute = [false; 2];
         link.dial += 1;
         Some(link.dial)
     }
@@ -84,6 +99,18 @@ impl Net {
         !link.live && std::mem::take(&mut link.up[usize::from(at > peer)])
     }
 
+    /// Swallows what is sent one way from now on; what is on its way is swallowed too.
+    pub fn mute(&mut self, from: usize, to: usize) {
+        let link = self.link(from, to);
+        link.mute[usize::from(from > to)] = true;
+        link.queues.retain(|way, _| way.from != from);
+    }
+
+    /// True if a link swallows what is sent.
+    pub fn is_mute(&self, one: usize, other: usize) -> bool {
+        self.links.get(&key(one, other)).is_some_and(|link| link.mute != [false; 2])
+    }
+
     /// Keeps two nodes apart, or lets them dial again.
     pub fn part(&mut self, one: usize, other: usize, parted: bool) {
         self.link(one, other).parted = parted;
@@ -94,18 +121,21 @@ impl Net {
         self.links.get(&key(at, peer)).is_some_and(|link| link.up[usize::from(at > peer)])
     }
 
-    /// Sends a message that arrives at `ready_ns` or after those before it. Returns when; none if
-    /// it is lost.
-    pub fn send(&mut self, way: Way, ready_ns: u64, message: ShareMessage) -> Option<u64> {
+    /// Sends a message that arrives at `ready_ns` or after those before it.
+    pub fn send(&mut self, way: Way, ready_ns: u64, message: ShareMessage) -> Sending {
         let link = self.link(way.from, way.to);
-        if !link.live || !link.up[usize::from(way.from > way.to)] {
-            return None;
+        let end = usize::from(way.from > way.to);
+        if !link.up[end] {
+            return Sending::NoLink;
+        }
+        if !link.live || link.mute[end] {
+            return Sending::Lost;
         }
         let queue = link.queues.entry(way).or_default();
         let ready_ns = queue.back().map_or(ready_ns, |(last, _)| ready_ns.max(*last));
         queue.push_back((ready_ns, message));
         self.sent += 1;
-        Some(ready_ns)
+        Sending::Arrives(ready_ns)
     }
 
     /// Takes the next message of a way that has arrived by `now_ns`, if its receiver is up.

@@ -10,19 +10,22 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use recsync::engine::{
-    Announce, DeletePolicy, Effect, Engine, Hint, Input, MaxDelete, Noticed, Now, Op, OwnerPolicy,
-    Settings,
+    Action, Announce, Effect, Engine, Hint, Input, Noticed, Now, Op, Outcome, Settings,
 };
-use recsync::index::{Index, IndexError, Installed, Memory, Write};
+use recsync::index::{Index, IndexError, IndexRead, Installed, Memory, Write};
 use recsync::observe::ScanItem;
 use recsync::transfer::FetchOutput;
+use recsync::tree::Kind;
 use recsync::{apply, observe, transfer};
 use recsync_proto::message::{Announcement, Lane, ShareMessage};
 use recsync_proto::{Epoch, NodeName, SharePath};
 
 use crate::disk::{Disk, SimTree, lock};
+use crate::invariants::{self, Removals};
 use crate::machine::{Machine, SharedChronicle};
 use crate::rng::Rng;
+use crate::rows::{self, Rows};
+use crate::story::words;
 use crate::watcher::{Report, Watcher};
 
 /// The share's settle time (contract: `settle`).
@@ -47,7 +50,11 @@ pub struct Node {
     pub life: Option<Life>,
     /// How often it was started: what belongs to an earlier life is void.
     pub lives: u64,
-    peers: Vec<NodeName>,
+    /// How often which rule decided.
+    pub rows: Rows,
+    settings: Settings,
+    /// A copy of the index that was made once.
+    copy: Option<Memory>,
     chronicle: SharedChronicle,
     rng: Rng,
 }
@@ -67,6 +74,11 @@ pub struct Life {
     pub tasks: Vec<Task>,
     lanes: BTreeMap<(NodeName, Lane), VecDeque<Outgoing>>,
     scans: BTreeSet<SharePath>,
+    /// Operations under way that delete a file, and those that were done.
+    removing: BTreeSet<u64>,
+    removals: Removals,
+    /// Until when events of a path are ignored, where that bug is on.
+    muted: BTreeMap<SharePath, Duration>,
     fetcher: transfer::Fetcher<SimTree<Machine>>,
     outlines: transfer::Outlines,
     synced: observe::Synced,
@@ -107,25 +119,28 @@ pub struct Wants {
     pub sends: Vec<(NodeName, Lane, ShareMessage)>,
     /// Answers of a thread, to arrive together and in this order.
     pub answers: Vec<Input>,
+    /// What was found wrong.
+    pub wrongs: Vec<String>,
 }
 
 impl Node {
     /// Returns a node that is not running yet, with an empty index.
     pub fn new(
-        name: NodeName,
-        peers: Vec<NodeName>,
+        settings: Settings,
         disk: Disk<Machine>,
         chronicle: SharedChronicle,
         mut rng: Rng,
     ) -> Self {
         Node {
-            name,
+            name: settings.node.clone(),
             disk: Arc::new(Mutex::new(disk)),
             index: Memory::new(Epoch(rng.next())),
             fresh: true,
             life: None,
             lives: 0,
-            peers,
+            rows: Rows::default(),
+            settings,
+            copy: None,
             chronicle,
             rng,
         }
@@ -159,6 +174,26 @@ impl Node {
         self.fresh = true;
     }
 
+    /// Copies what the index has committed.
+    pub fn copy_index(&mut self) {
+        self.copy = Some(self.index.clone());
+    }
+
+    /// Puts the index back to its copy, if there is one. The daemon notices that by its witness
+    /// (`daemon/witness.rs`), and the index starts over.
+    pub fn restore_index(&mut self) {
+        match self.copy.take() {
+            Some(copy) if mutant!(ReuseSeq) => self.index = copy,
+            Some(_) => self.lose_index(),
+            None => {}
+        }
+    }
+
+    /// True if deletes wait for the operator.
+    pub fn holds_deletes(&self) -> bool {
+        self.life.as_ref().is_some_and(|life| life.engine.held().iter().any(Option::is_some))
+    }
+
     /// Starts the process: recovery, engine, watches, scan. False if it does not come up, because
     /// it was stopped or could not do without what failed.
     pub fn start(&mut self, watch_room: usize) -> bool {
@@ -190,15 +225,7 @@ impl Node {
         }
         self.index.commit().map_err(|error| words(&error))?;
         self.tell(format_args!("recovered: {recovered:?}"));
-        let settings = Settings {
-            node: self.name.clone(),
-            settle: SETTLE,
-            max_delete: MaxDelete { percent: Some(50), count: None },
-            peers: self.peers.clone(),
-            owner: OwnerPolicy::Name,
-            deletes: DeletePolicy::Propagate,
-            ignore: Arc::default(),
-        };
+        let settings = self.settings.clone();
         let first_op = u64::try_from(self.now().wall_ns).expect("after 1970");
         let engine = Engine::new(settings, &self.index, first_op, self.fresh)
             .map_err(|error| words(&error))?;
@@ -211,6 +238,9 @@ impl Node {
             tasks: Vec::new(),
             lanes: BTreeMap::new(),
             scans: BTreeSet::new(),
+            removing: BTreeSet::new(),
+            removals: Removals::default(),
+            muted: BTreeMap::new(),
             fetcher: transfer::Fetcher::new(),
             outlines: transfer::Outlines::default(),
             synced: observe::Synced::default(),
@@ -255,27 +285,57 @@ impl Node {
         let now = self.now();
         let mut wants = Wants::default();
         let Some(life) = &mut self.life else { return Ok(wants) };
-        let told = lock(&self.chronicle).story.is_told();
+        let told = lock(&self.chronicle).story.tells_everything();
+        if mutant!(CommitLate) {
+            self.index.commit()?;
+        }
         let mut effects = Vec::new();
         let count = life.inputs.len().min(INPUTS_MAX);
         let tick = (count == 0).then_some(Input::Tick);
-        for input in life.inputs.drain(..count).chain(tick) {
+        let inputs: Vec<Input> = life.inputs.drain(..count).chain(tick).collect();
+        for input in inputs {
             if told && input != Input::Tick {
                 let now_ns = lock(&self.disk).meanwhile.now_ns;
                 let story = &mut lock(&self.chronicle).story;
                 story.aside(now_ns, self.name.as_str(), format_args!("-> {input:?}"));
             }
-            effects.extend(life.engine.step(now, input, &mut self.index)?);
+            self.rows.before(&self.index, &input);
+            let removed = life.is_removal(&input);
+            let paths = rows::told(&input);
+            let step = life.engine.step(now, input, &mut self.index)?;
+            self.rows.after(&self.index, &paths, &step);
+            if removed {
+                let (files, _) = self.index.installed_files()?;
+                let now_ns = lock(&self.disk).meanwhile.now_ns;
+                let limit = self.settings.max_delete;
+                wants.wrongs.extend(life.removals.one_more(now_ns, files, limit));
+            }
+            effects.extend(step);
         }
-        effects.extend(life.engine.pump(now, &mut self.index)?);
-        self.index.commit()?;
+        let pumped = life.engine.pump(now, &mut self.index)?;
+        self.rows.after(&self.index, &[], &pumped);
+        effects.extend(pumped);
+        if !mutant!(CommitLate) {
+            self.index.commit()?;
+        }
+        if !invariants::is_bounded(life.engine.load()) {
+            wants.wrongs.push(format!("unbounded: {:?}", life.engine.load()));
+        }
         for effect in effects {
             if told {
                 let now_ns = lock(&self.disk).meanwhile.now_ns;
                 let story = &mut lock(&self.chronicle).story;
                 story.aside(now_ns, self.name.as_str(), format_args!("<- {effect:?}"));
             }
-            life.hand_out(effect, &mut wants);
+            if let Effect::Event(event) = &effect
+                && lock(&self.chronicle).story.is_told()
+                && let Some(words) = words(event)
+            {
+                let now_ns = lock(&self.disk).meanwhile.now_ns;
+                let story = &mut lock(&self.chronicle).story;
+                story.note(now_ns, self.name.as_str(), format_args!("{words}"));
+            }
+            life.hand_out(effect, now.mono, &mut wants);
         }
         Ok(wants)
     }
@@ -350,6 +410,22 @@ impl Node {
         wants
     }
 
+    /// True for a question to which an answer is awaited.
+    pub fn asks_for_bytes(message: &ShareMessage) -> bool {
+        matches!(message, ShareMessage::GetOutline { .. } | ShareMessage::GetBlocks { .. })
+    }
+
+    /// Gives up what is fetched from a peer: a question could not be sent.
+    pub fn unasked(&mut self, peer: &NodeName) -> Wants {
+        let mut wants = Wants::default();
+        if let Some(life) = &mut self.life {
+            let mut out = Vec::new();
+            life.fetcher.peer_down(&life.tree, peer, &mut out);
+            life.fetched(out, &mut wants);
+        }
+        wants
+    }
+
     /// Learns that a link is up or down.
     pub fn link(&mut self, peer: &NodeName, up: bool) -> Wants {
         let mut wants = Wants::default();
@@ -368,12 +444,22 @@ impl Node {
 }
 
 impl Life {
-    fn hand_out(&mut self, effect: Effect, wants: &mut Wants) {
+    fn hand_out(&mut self, effect: Effect, now: Duration, wants: &mut Wants) {
         match effect {
             Effect::Look { path, installed, hint } => {
                 self.tasks.push(Task::Look(path, installed, hint));
             }
-            Effect::Apply(op) => self.tasks.push(Task::Apply(op)),
+            Effect::Apply(op) => {
+                let is_file = op.expect.is_some_and(|expect| expect.kind == Kind::File);
+                if op.action == Action::Remove && is_file {
+                    self.removing.insert(op.id);
+                }
+                if mutant!(MuteEcho) {
+                    let until = Duration::from_secs(1) + now;
+                    self.muted.insert(op.path.clone(), until);
+                }
+                self.tasks.push(Task::Apply(op));
+            }
             Effect::Fetch { path, file, peer, lane, seq, basis } => {
                 let want = transfer::Want { path, file, peer, lane, seq, basis };
                 let mut out = Vec::new();
@@ -389,6 +475,20 @@ impl Life {
             }
             Effect::Scan(dir) => self.scan(dir),
             Effect::Event(_) => {}
+        }
+    }
+
+    /// True if an input says that a file was deleted for a peer.
+    fn is_removal(&mut self, input: &Input) -> bool {
+        match input {
+            Input::Decide { confirm } => {
+                self.removals.decided(*confirm);
+                false
+            }
+            Input::Applied { id, outcome } => {
+                self.removing.remove(id) && matches!(outcome, Outcome::Done(_))
+            }
+            _ => false,
         }
     }
 
@@ -498,6 +598,8 @@ impl Life {
     fn report(&mut self, reports: Vec<Report>, at: Duration) {
         for report in reports {
             match report {
+                Report::Dirty(path, _)
+                    if self.muted.get(&path).is_some_and(|&until| at < until) => {}
                 Report::Dirty(path, hint) => {
                     let noticed = Noticed::Watcher(at);
                     self.inputs.push_back(Input::Dirty { path, hint, noticed });

@@ -83,6 +83,8 @@ pub struct Oracle {
     /// What recsync has put there and not yet noted as installed, by node and path: an operation
     /// under way may still be undone, so a user's deed on it is no evidence.
     unsettled: BTreeMap<(String, Vec<u8>), (Digest, Hash)>,
+    /// Where recsync has put what a user had put elsewhere: back under an old name, or beside.
+    moved: BTreeSet<(Vec<u8>, Digest)>,
     /// What was found wrong, in words.
     wrongs: Vec<String>,
 }
@@ -106,10 +108,18 @@ impl Oracle {
         let digest = digest(bytes);
         let in_doubt =
             self.unsettled.iter().any(|((at, _), (content, _))| at == node && *content == digest);
-        if is_conflict_copy(path) {
-            // Under this name it stood for every instance of it.
+        if self.moved.contains(&(path.to_vec(), digest)) {
             for ((_, content), instance) in &mut self.instances {
                 if *content == digest {
+                    instance.destroyed_at.insert(node.to_owned());
+                    instance.revived = true;
+                }
+            }
+        } else if is_conflict_copy(path) {
+            // Under this name it stood for the instances whose names it may have been made from.
+            let family = family(path);
+            for ((instance_of, content), instance) in &mut self.instances {
+                if *content == digest && self::family(instance_of) == family {
                     instance.destroyed_at.insert(node.to_owned());
                     instance.revived |= in_doubt;
                 }
@@ -135,6 +145,14 @@ impl Oracle {
                     self.put(node, &join(to, &below), &bytes);
                 }
             }
+        }
+    }
+
+    /// recsync put a file of a user's under another name of the share.
+    pub fn moved(&mut self, path: &[u8], bytes: &[u8]) {
+        let digest = digest(bytes);
+        if !bytes.is_empty() && !self.instances.contains_key(&(path.to_vec(), digest)) {
+            self.moved.insert((path.to_vec(), digest));
         }
     }
 
@@ -312,8 +330,17 @@ pub fn shown(path: &[u8]) -> String {
     String::from_utf8_lossy(path).into_owned()
 }
 
+/// Returns what the names of a file and of its conflict copies have in common.
+fn family(path: &[u8]) -> &[u8] {
+    let mark = path.windows(MARK.len()).position(|window| window == MARK);
+    let name = path.iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1);
+    let dot = path[name..].iter().rposition(|byte| *byte == b'.').map(|dot| name + dot);
+    &path[..mark.or(dot.filter(|dot| *dot > name)).unwrap_or(path.len())]
+}
+
+const MARK: &[u8] = b".conflict-";
+
 /// True for the name of a conflict copy.
 pub fn is_conflict_copy(path: &[u8]) -> bool {
-    const MARK: &[u8] = b".conflict-";
     path.windows(MARK.len()).any(|window| window == MARK)
 }

@@ -3,34 +3,53 @@
 
 use std::fmt;
 
+use recsync::engine::Event;
+
+/// How much is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Telling {
+    /// Nothing.
+    #[default]
+    Silent,
+    /// What users, nodes and the world do.
+    Story,
+    /// Also each system call, and what goes into the engines and comes out.
+    Everything,
+}
+
 /// The account of one history.
 #[derive(Debug, Default)]
 pub struct Story {
-    told: bool,
+    telling: Telling,
     lines: Vec<String>,
     trace: u64,
-    events: u64,
 }
 
 impl Story {
-    /// Returns an empty story; only a told one keeps its lines.
-    pub fn new(told: bool) -> Self {
-        Story { told, ..Story::default() }
+    /// Returns an empty story.
+    pub fn new(telling: Telling) -> Self {
+        Story { telling, ..Story::default() }
     }
 
     /// Adds an event at a simulated time in nanoseconds.
     pub fn tell(&mut self, at_ns: u64, who: &str, what: fmt::Arguments<'_>) {
-        self.events += 1;
         self.mix(at_ns);
         self.mix(who.len() as u64);
-        self.aside(at_ns, who, what);
+        self.note(at_ns, who, what);
     }
 
-    /// Adds a line that is no event of its own: what is costly to describe, and only told.
-    pub fn aside(&mut self, at_ns: u64, who: &str, what: fmt::Arguments<'_>) {
-        if self.told {
+    /// Adds a line that is no event of its own.
+    pub fn note(&mut self, at_ns: u64, who: &str, what: fmt::Arguments<'_>) {
+        if self.telling >= Telling::Story {
             let (seconds, micros) = (at_ns / 1_000_000_000, at_ns / 1_000 % 1_000_000);
             self.lines.push(format!("{seconds:6}.{micros:06} {who:<6} {what}"));
+        }
+    }
+
+    /// Adds a line only if everything is told.
+    pub fn aside(&mut self, at_ns: u64, who: &str, what: fmt::Arguments<'_>) {
+        if self.tells_everything() {
+            self.note(at_ns, who, what);
         }
     }
 
@@ -44,11 +63,6 @@ impl Story {
         self.trace
     }
 
-    /// Returns how many events there were.
-    pub fn events(&self) -> u64 {
-        self.events
-    }
-
     /// Returns the lines, if they were kept.
     pub fn into_lines(self) -> Vec<String> {
         self.lines
@@ -56,6 +70,28 @@ impl Story {
 
     /// True if lines are kept: what is costly to describe need not be otherwise.
     pub fn is_told(&self) -> bool {
-        self.told
+        self.telling >= Telling::Story
     }
+
+    /// True if all lines are kept.
+    pub fn tells_everything(&self) -> bool {
+        self.telling == Telling::Everything
+    }
+}
+
+/// Returns an event of an engine in words, if it is worth a line.
+pub fn words(event: &Event) -> Option<String> {
+    Some(match event {
+        Event::Noted { path, seq } => format!("notes {path} at {seq}"),
+        Event::Replicated { peer, path, .. } => format!("hears that {peer} has {path}, durable"),
+        Event::Applied { path, kind, .. } => format!("applied: {kind:?} {path}"),
+        Event::Conflict { path, copy } => format!("keeps what lost {path} as {copy}"),
+        Event::Trouble { path, why, retry, .. } => {
+            format!("trouble with {path}: {why}; again in {retry:?}")
+        }
+        Event::Skipped { path, why } => format!("skips {path}: {why}"),
+        Event::Guard(guard) => format!("guard: {guard:?}"),
+        Event::PeerReset { peer, why } => format!("begins anew with {peer}: {why}"),
+        Event::EchoSuppressed | Event::OwnerLeft { .. } => return None,
+    })
 }

@@ -28,6 +28,8 @@ pub struct Style {
 
 /// Number of kinds of deeds.
 pub const KINDS: usize = 13;
+/// The kind that cuts a file by its path.
+pub const TRUNCATE: usize = 4;
 /// The kind that writes other bytes of the same number and puts the mtime back.
 pub const REWRITE: usize = 12;
 

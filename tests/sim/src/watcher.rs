@@ -5,7 +5,7 @@
 //! trusted after a move, and lost notices become a scan with all watches made anew.
 //! **Invariant:** a change in the share is reported, or a scan is, once everything is read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use recsync::engine::Hint;
 use recsync::tree::{Kind, Place, Tree};
@@ -28,6 +28,8 @@ pub enum Report {
 pub struct Watcher {
     /// Watched directories and the names that they had then.
     dirs: BTreeMap<Id, SharePath>,
+    /// Directories that could not be listed: what is in them is not watched, and tried again.
+    unlisted: BTreeSet<SharePath>,
     /// Notices that the kernel's queue holds.
     room: usize,
 }
@@ -35,7 +37,7 @@ pub struct Watcher {
 impl Watcher {
     /// Watches every directory; the scan that must follow is the first report.
     pub fn start<M: Meanwhile>(tree: &SimTree<M>, room: usize) -> (Self, Vec<Report>) {
-        let mut watcher = Watcher { dirs: BTreeMap::new(), room };
+        let mut watcher = Watcher { dirs: BTreeMap::new(), unlisted: BTreeSet::new(), room };
         watcher.renew(tree, &SharePath::root(), &mut Vec::new());
         (watcher, vec![Report::Scan(SharePath::root())])
     }
@@ -43,7 +45,13 @@ impl Watcher {
     /// Reads what the kernel has queued.
     pub fn read<M: Meanwhile>(&mut self, tree: &SimTree<M>) -> Vec<Report> {
         let mut reports = Vec::new();
+        for path in self.unlisted.clone() {
+            self.renew(tree, &path, &mut reports);
+        }
         let notices = tree.disk().fs.take_notices();
+        if notices.len() > self.room && mutant!(IgnoreOverflow) {
+            return Vec::new();
+        }
         if notices.len() > self.room {
             self.dirs.clear();
             tree.disk().fs.unwatch_all();
@@ -79,6 +87,11 @@ impl Watcher {
         reports
     }
 
+    /// True if some directories could not be listed.
+    pub fn is_incomplete(&self) -> bool {
+        !self.unlisted.is_empty()
+    }
+
     fn forget<M: Meanwhile>(&mut self, tree: &SimTree<M>, path: &SharePath) {
         let fs = &mut tree.disk().fs;
         self.dirs.retain(|id, dir| {
@@ -106,15 +119,20 @@ impl Watcher {
                     fs.watch(id);
                     self.dirs.insert(id, path.clone());
                 }
-                _ => return,
+                _ => {
+                    self.unlisted.remove(path);
+                    return;
+                }
             }
         }
         let place = Place::Share(path.clone());
         let Ok(entries) = tree.list(&place) else {
             // It cannot be read now; only a scan finds what is in it.
+            self.unlisted.insert(path.clone());
             reports.push(Report::Scan(path.clone()));
             return;
         };
+        self.unlisted.remove(path);
         for entry in entries {
             let Ok(below) = path.join(&entry.name) else { continue };
             reports.push(Report::Dirty(below.clone(), Hint::Created));

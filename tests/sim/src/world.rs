@@ -4,21 +4,23 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use recsync::engine::{Input, Load};
+use recsync::engine::{DeletePolicy, Input, Load, OwnerPolicy, Settings};
 use recsync::index::IndexRead;
-use recsync_proto::message::Lane;
+use recsync_proto::message::{Lane, ShareMessage};
 use recsync_proto::{Content, NodeName, Seq};
 
 use crate::disk::{Disk, lock};
 use crate::fs::Fs;
 use crate::history::{Blow, History};
+use crate::invariants::{Said, acked};
 use crate::machine::{Chronicle, Faults, Machine, SharedChronicle};
-use crate::net::{Net, Way};
-use crate::node::{Node, Task, Wants};
+use crate::net::{Net, Sending, Way};
+use crate::node::{Node, SETTLE, Task, Wants};
 use crate::oracle::{Picture, SeenBody, picture, shown};
 use crate::rng::Rng;
-use crate::story::Story;
-use crate::user::Users;
+use crate::rows::Rows;
+use crate::story::{Story, Telling};
+use crate::user::{TRUNCATE, Users};
 
 const MS: u64 = 1_000_000;
 const SECOND: u64 = 1_000 * MS;
@@ -27,14 +29,20 @@ const SECOND: u64 = 1_000 * MS;
 const REST_MAX_NS: u64 = 4 * 3_600 * SECOND;
 /// Most events of one history.
 const STEPS_MAX: u64 = 400_000;
+/// How often operators decide at the end before it counts as endless.
+const DECISIONS_MAX: usize = 20;
 
 /// How a history ended.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct End {
     /// What was found wrong; nothing if all is well.
     pub wrongs: Vec<String>,
     /// Events of the world.
     pub steps: u64,
+    /// System calls of the nodes' processes: between any two of them users may act.
+    pub calls: u64,
+    /// How often which rule decided.
+    pub rows: Rows,
     /// Differs where two runs differ.
     pub trace: u64,
     /// What happened, if it was to be told.
@@ -89,13 +97,16 @@ pub struct World {
     now_ns: u64,
     steps: u64,
     healed: bool,
+    /// An operator undid deletes: what was deleted came back.
+    rejected: bool,
+    said: Said,
     rng: Rng,
     chronicle: SharedChronicle,
 }
 
 /// Plays a history from its beginning to its judgement.
-pub fn play(history: History, told: bool) -> End {
-    let mut world = World::new(history, told);
+pub fn play(history: History, telling: Telling) -> End {
+    let mut world = World::new(history, telling);
     world.live();
     world.end()
 }
@@ -105,9 +116,9 @@ fn name(index: usize) -> NodeName {
 }
 
 impl World {
-    fn new(history: History, told: bool) -> Self {
+    fn new(history: History, telling: Telling) -> Self {
         let chronicle: SharedChronicle =
-            Arc::new(Mutex::new(Chronicle { story: Story::new(told), ..Chronicle::default() }));
+            Arc::new(Mutex::new(Chronicle { story: Story::new(telling), ..Chronicle::default() }));
         let count = history.nodes;
         let mut world = World {
             nodes: Vec::new(),
@@ -118,6 +129,8 @@ impl World {
             now_ns: 0,
             steps: 0,
             healed: false,
+            rejected: false,
+            said: Said::default(),
             rng: Rng::stream(history.seed, 2),
             chronicle,
             history,
@@ -142,8 +155,16 @@ impl World {
         machine.skew_ns = history.skews_ns[index];
         let fs = Fs::new(machine.wall_ns(), history.tick_ns);
         let disk = Disk::new(fs, machine, stream(1));
-        let peers = (0..history.nodes).filter(|peer| *peer != index).map(name).collect();
-        Node::new(name(index), peers, disk, Arc::clone(&self.chronicle), stream(2))
+        let settings = Settings {
+            node: name(index),
+            settle: SETTLE,
+            max_delete: history.max_delete,
+            peers: history.peers(index).map(name).collect(),
+            owner: OwnerPolicy::Name,
+            deletes: DeletePolicy::Propagate,
+            ignore: Arc::default(),
+        };
+        Node::new(settings, disk, Arc::clone(&self.chronicle), stream(2))
     }
 
     // The course of a history.
@@ -151,7 +172,7 @@ impl World {
     fn live(&mut self) {
         self.run_until(self.history.end_ns);
         self.heal();
-        if !self.rest() {
+        if !self.rest() || !self.decide_all() {
             return;
         }
         self.judge();
@@ -179,18 +200,24 @@ impl World {
         for index in 0..self.nodes.len() {
             self.nodes[index].disk().meanwhile.faults =
                 Faults { race: self.history.faults.race, ..Faults::default() };
-            for other in index + 1..self.nodes.len() {
-                self.net.part(index, other, false);
-                self.schedule(self.now_ns, Event::Dial(index, other));
-            }
         }
-        // `truncate` by path is heard by nobody: the next scan finds it.
+        for (one, other) in self.history.links.clone() {
+            self.net.part(one, other, false);
+            if self.net.is_mute(one, other) {
+                self.cut(one, other);
+            }
+            self.schedule(self.now_ns, Event::Dial(one, other));
+        }
         while self.nodes.iter().any(|node| node.disk().meanwhile.users.next_at().is_some()) {
             if self.steps >= STEPS_MAX || !self.step() {
                 break;
             }
         }
-        self.rescan();
+        // `truncate` by path is heard by nobody: the next scan finds it. All else must be noticed
+        // without one.
+        if self.history.style.weights[TRUNCATE] > 0 {
+            self.rescan();
+        }
     }
 
     fn rescan(&mut self) {
@@ -200,6 +227,39 @@ impl World {
             }
             self.tidy(index);
         }
+    }
+
+    /// Has the operators decide on what is held until nothing is. False if that has no end.
+    fn decide_all(&mut self) -> bool {
+        for _ in 0..DECISIONS_MAX {
+            let held: Vec<usize> =
+                (0..self.nodes.len()).filter(|node| self.nodes[*node].holds_deletes()).collect();
+            if held.is_empty() {
+                return true;
+            }
+            for node in held {
+                let confirm = self.rng.chance(500_000);
+                self.decide(node, confirm);
+            }
+            if !self.rest() {
+                return false;
+            }
+        }
+        self.wrong(format!("restless: deletes are held after {DECISIONS_MAX} decisions"));
+        false
+    }
+
+    fn decide(&mut self, node: usize, confirm: bool) {
+        if !self.nodes[node].holds_deletes() {
+            return;
+        }
+        let word = if confirm { "lets the held deletes go" } else { "undoes the held deletes" };
+        self.nodes[node].tell(format_args!("the operator {word}"));
+        self.rejected |= !confirm;
+        if let Some(life) = &mut self.nodes[node].life {
+            life.inputs.push_back(Input::Decide { confirm });
+        }
+        self.tidy(node);
     }
 
     /// Goes on until nothing is left to be done. False if that does not happen.
@@ -230,13 +290,13 @@ impl World {
                     && !life.engine.wants_pump()
             })
         };
-        let linked = |one: usize| {
-            (0..self.nodes.len()).all(|other| other == one || self.net.is_up(one, other))
+        let linked = |&(one, other): &(usize, usize)| {
+            self.net.is_up(one, other) && self.net.is_up(other, one)
         };
         let timer = |event: &Event| matches!(event, Event::Turn(_) | Event::Dial(..));
         self.net.is_quiet()
             && self.nodes.iter().all(idle)
-            && (0..self.nodes.len()).all(linked)
+            && self.history.links.iter().all(linked)
             && self.agenda.values().all(|event| timer(event) || self.is_void(event))
     }
 
@@ -354,6 +414,7 @@ impl World {
     fn grant(&mut self, node: usize, wants: Wants) {
         let now_ns = self.nodes[node].sync_time(self.now_ns);
         let life = self.nodes[node].lives;
+        self.check_wants(node, &wants);
         if !wants.answers.is_empty() {
             let at = now_ns + self.rng.delay(self.history.work_ns / 4);
             self.schedule(at, Event::Answer(node, life, wants.answers));
@@ -362,8 +423,15 @@ impl World {
             let Some(to) = self.nodes.iter().position(|node| node.name == peer) else { continue };
             let way = Way { from: node, to, lane };
             let at = now_ns + self.rng.delay(self.history.link_ns);
-            if let Some(at) = self.net.send(way, at, message) {
-                self.schedule(at, Event::Arrive(way));
+            let asks = Node::asks_for_bytes(&message);
+            match self.net.send(way, at, message) {
+                Sending::Arrives(at) => self.schedule(at, Event::Arrive(way)),
+                // A question that could not be sent is answered at once, as in the daemon.
+                Sending::NoLink if asks => {
+                    let wants = self.nodes[node].unasked(&peer);
+                    self.grant(node, wants);
+                }
+                Sending::Lost | Sending::NoLink => {}
             }
         }
     }
@@ -387,7 +455,9 @@ impl World {
         let has_notices = self.nodes[node].disk().fs.has_notices();
         let booted_ns = self.nodes[node].disk().meanwhile.booted_ns;
         let Some(life) = &mut self.nodes[node].life else { return };
-        if has_notices && !life.tasks.iter().any(|task| matches!(task, Task::Watch)) {
+        let unwatched = life.watcher.is_incomplete();
+        if (has_notices || unwatched) && !life.tasks.iter().any(|task| matches!(task, Task::Watch))
+        {
             life.tasks.push(Task::Watch);
         }
         let missing = life.tasks.len().saturating_sub(self.desks[node].workers);
@@ -414,7 +484,7 @@ impl World {
         self.check_survivors(node);
         self.desks[node].workers = 0;
         self.desks[node].turn_at = None;
-        for peer in (0..self.nodes.len()).filter(|peer| *peer != node) {
+        for peer in self.peers(node) {
             self.net.cut(node, peer);
             self.net.go_down(node, peer);
             let at = self.now_ns + self.rng.delay(20 * MS);
@@ -454,8 +524,8 @@ impl World {
             self.nodes[node].disk().kill();
             return self.died(node);
         }
-        for peer in 0..self.nodes.len() {
-            if peer != node && self.net.is_up(node, peer) {
+        for peer in self.peers(node) {
+            if self.net.is_up(node, peer) {
                 let wants = self.nodes[node].link(&name(peer), true);
                 self.grant(node, wants);
             }
@@ -464,8 +534,12 @@ impl World {
 
     // Links.
 
+    fn peers(&self, node: usize) -> Vec<usize> {
+        self.history.peers(node).collect()
+    }
+
     fn dial_all(&mut self, node: usize) {
-        for peer in (0..self.nodes.len()).filter(|peer| *peer != node) {
+        for peer in self.peers(node) {
             let at = self.now_ns + self.rng.delay(5 * MS);
             self.schedule(at, Event::Dial(node.min(peer), node.max(peer)));
         }
@@ -562,10 +636,17 @@ impl World {
                     life.scan(recsync_proto::SharePath::root());
                 }
             }
+            Blow::Mute(from, to) => self.net.mute(from, to),
             Blow::LoseIndex(node) => {
                 self.nodes[node].disk().kill();
                 self.nodes[node].lose_index();
             }
+            Blow::CopyIndex(node) => self.nodes[node].copy_index(),
+            Blow::RestoreIndex(node) => {
+                self.nodes[node].disk().kill();
+                self.nodes[node].restore_index();
+            }
+            Blow::Decide(node, confirm) => self.decide(node, confirm),
             Blow::Fill(node) => self.nodes[node].disk().meanwhile.faults.no_space = 1_000_000,
             Blow::Empty(node) => {
                 self.nodes[node].disk().meanwhile.faults.no_space = self.history.faults.no_space;
@@ -577,6 +658,31 @@ impl World {
     }
 
     // Judgement.
+
+    /// What a node is about to say must be true.
+    fn check_wants(&mut self, node: usize, wants: &Wants) {
+        let mut wrongs = wants.wrongs.clone();
+        for (peer, _, message) in &wants.sends {
+            match message {
+                ShareMessage::Announce(announcements) => {
+                    let oracle = &lock(&self.chronicle).oracle;
+                    for one in announcements {
+                        wrongs.extend(self.said.announced(&self.nodes[node], one, oracle));
+                    }
+                }
+                ShareMessage::Acks(acks) => {
+                    let peer = self.nodes.iter().find(|other| other.name == *peer);
+                    let Some(peer) = peer else { continue };
+                    let checked = acks.iter();
+                    wrongs.extend(checked.filter_map(|ack| acked(&self.nodes[node], peer, ack)));
+                }
+                _ => {}
+            }
+        }
+        for wrong in wrongs {
+            self.wrong(wrong);
+        }
+    }
 
     /// After a power cut: what the index says was put there by recsync must still be there.
     fn check_survivors(&mut self, node: usize) {
@@ -607,7 +713,8 @@ impl World {
 
     fn judge(&mut self) {
         let pictures = self.pictures();
-        lock(&self.chronicle).oracle.judge(&pictures, self.history.forgets());
+        let forgets = self.history.forgets() || self.rejected;
+        lock(&self.chronicle).oracle.judge(&pictures, forgets);
         for (index, (_, picture)) in pictures.iter().enumerate() {
             self.check_index(index, picture);
         }
@@ -643,7 +750,7 @@ impl World {
         for logged in index.pending(Seq(u64::MAX >> 2), 5).unwrap_or_default() {
             wrongs.push(format!("index: {} is pending: {:?}", logged.path, logged.entry));
         }
-        for peer in (0..self.nodes.len()).filter(|peer| *peer != node) {
+        for peer in self.history.peers(node) {
             let backlog = index.backlog(&name(peer)).unwrap_or_default();
             if backlog.files > 0 {
                 wrongs.push(format!("index: {} lacks {} records", name(peer), backlog.files));
@@ -732,10 +839,14 @@ impl World {
 
     fn end(self) -> End {
         let World { chronicle, steps, nodes, .. } = self;
+        let calls = nodes.iter().map(|node| node.disk().meanwhile.calls).sum();
+        let mut rows = Rows::default();
+        nodes.iter().for_each(|node| rows.add(&node.rows));
         drop(nodes);
         let Chronicle { story, oracle } = std::mem::take(&mut *lock(&chronicle));
         let trace = story.trace();
-        End { wrongs: oracle.wrongs().to_vec(), steps, trace, story: story.into_lines() }
+        let wrongs = oracle.wrongs().to_vec();
+        End { wrongs, steps, calls, rows, trace, story: story.into_lines() }
     }
 }
 

@@ -1,0 +1,131 @@
+//! What must hold at every step (docs/semantics.md, Invariants), checked where it could be broken: as a
+//! node speaks, and as its engine has taken its inputs.
+//!
+//! Looks at the disks, the indexes and what was said; what the users did is the oracle's.
+//! **Invariant:** looking changes nothing.
+
+use std::collections::{HashMap, VecDeque};
+
+use recsync::engine::{Load, MaxDelete};
+use recsync::index::{Entry, IndexRead, Installed, Memory};
+use recsync_proto::message::{Ack, AckState, Announcement};
+use recsync_proto::{Content, Dot, SharePath};
+
+use crate::fs::Fs;
+use crate::node::Node;
+use crate::oracle::Oracle;
+
+/// Looks, operations and fetches under way at most (`engine`).
+const LOOKS_MAX: usize = 64;
+const OPS_MAX: usize = 512;
+const FETCHES_MAX: usize = 192;
+/// Deletes within this time count together, and fewer never wait (contract, `max_delete`).
+const WINDOW_NS: u64 = 600_000_000_000;
+const NEVER_BELOW: u64 = 20;
+
+/// What was said so far.
+#[derive(Debug, Default)]
+pub struct Said {
+    contents: HashMap<Dot, Content>,
+}
+
+impl Said {
+    /// A node tells of a record.
+    pub fn announced(
+        &mut self,
+        node: &Node,
+        announcement: &Announcement,
+        oracle: &Oracle,
+    ) -> Vec<String> {
+        let Announcement { path, record, .. } = announcement;
+        let mut wrongs = Vec::new();
+        for value in &record.values {
+            let first = self.contents.entry(value.dot).or_insert_with(|| value.content.clone());
+            if *first != value.content {
+                let (dot, now) = (value.dot, &value.content);
+                wrongs.push(format!("reused: {dot:?} of {path} was {first:?} and is {now:?}"));
+            }
+        }
+        let epoch = node.index.epoch();
+        let Some(installed) = entry(&node.index, path).installed else { return wrongs };
+        let mut own = record.values.iter().filter(|value| value.dot.epoch == epoch);
+        if own.any(|value| value.content == installed.content) {
+            let fs = &node.disk().fs;
+            let Some(id) = still_there(fs, path, &installed) else { return wrongs };
+            if !fs.is_durable(&path.as_bytes().split(|byte| *byte == b'/').collect::<Vec<_>>(), id)
+            {
+                wrongs.push(format!("early: {} announces {path}, which is not durable", node.name));
+            }
+            if fs.bytes(id).is_ok_and(|bytes| !oracle.is_closed(bytes)) {
+                wrongs
+                    .push(format!("torn: {} announces {path}, which nobody closed so", node.name));
+            }
+        }
+        wrongs
+    }
+}
+
+/// A node tells a peer what became of a record of the peer's.
+pub fn acked(node: &Node, peer: &Node, ack: &Ack) -> Option<String> {
+    let path = peer.index.at(ack.seq).ok()??;
+    if ack.state != AckState::Durable {
+        return None;
+    }
+    let told = entry(&peer.index, &path).record;
+    let here = entry(&node.index, &path);
+    if !here.record.context.covers(&told.context) && !told.is_tombstone() {
+        return Some(format!("ack: {} has {path} of {}, unmerged", node.name, peer.name));
+    }
+    let installed = here.installed.filter(|_| !here.pending)?;
+    let fs = &node.disk().fs;
+    let id = still_there(fs, &path, &installed)?;
+    let durable =
+        fs.is_durable(&path.as_bytes().split(|byte| *byte == b'/').collect::<Vec<_>>(), id);
+    (!durable).then(|| format!("ack: {} calls {path} durable, and it is not", node.name))
+}
+
+/// True if nothing has outgrown its limit.
+pub fn is_bounded(load: Load) -> bool {
+    load.looking <= LOOKS_MAX && load.applying <= OPS_MAX && load.fetching <= FETCHES_MAX
+}
+
+/// Counts the files that a node deletes for its peers.
+#[derive(Debug, Default)]
+pub struct Removals {
+    /// When, and of how many files.
+    within: VecDeque<(u64, u64)>,
+    /// An operator has let go what was held: how much that is, only the guard knows.
+    released: bool,
+}
+
+impl Removals {
+    /// An operator decided.
+    pub fn decided(&mut self, confirm: bool) {
+        self.within.clear();
+        self.released |= confirm;
+    }
+
+    /// A file was deleted, of `files` and itself. Says what is wrong about that.
+    pub fn one_more(&mut self, now_ns: u64, files: u64, limit: MaxDelete) -> Option<String> {
+        while self.within.front().is_some_and(|(at, _)| at + WINDOW_NS < now_ns) {
+            self.within.pop_front();
+        }
+        self.within.push_back((now_ns, files + 1 + self.within.len() as u64));
+        let gone = self.within.len() as u64;
+        let of = self.within.iter().map(|(_, of)| *of).max().unwrap_or(0);
+        let too_many = gone >= NEVER_BELOW && gone > limit.limit(of) && !self.released;
+        too_many.then(|| format!("guard: {gone} of {of} files are deleted with no word of anyone"))
+    }
+}
+
+fn entry(index: &Memory, path: &SharePath) -> Entry {
+    index.entry(path).ok().flatten().unwrap_or_default()
+}
+
+/// Returns the file that is installed at a path, if nobody has changed it since.
+fn still_there(fs: &Fs, path: &SharePath, installed: &Installed) -> Option<crate::fs::Id> {
+    let is_file = matches!(installed.content, Content::File { .. });
+    let names: Vec<&[u8]> = path.as_bytes().split(|byte| *byte == b'/').collect();
+    let id = fs.resolve(&names).ok().filter(|_| is_file)?;
+    (fs.stat(id) == installed.fingerprint).then_some(id)
+}
