@@ -972,7 +972,7 @@ impl Engine {
     fn settle_ignored(&mut self, path: &SharePath) {
         for owed in self.owed.remove(path).unwrap_or_default() {
             if !owed.held {
-                self.ack(&owed, AckState::Held);
+                self.ack(path, &owed, AckState::Held);
             }
         }
     }

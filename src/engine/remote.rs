@@ -355,13 +355,14 @@ impl Engine {
         {
             *seen = (*seen).max(seq);
         }
+        let owed = Owed { peer: name.clone(), seq, held: false, dead: record.is_tombstone() };
         let mut entry = cx.entry(path)?;
         if mutant!(AckBeforeDurable) {
-            self.ack(&Owed { peer: name.clone(), seq, held: false }, AckState::Durable);
+            self.ack(path, &owed, AckState::Durable);
         }
         let unknown = entry.record.context.is_empty();
         if mutant!(IgnoreUnknownTombstones) && unknown && record.is_tombstone() {
-            self.owe(path, Owed { peer: name.clone(), seq, held: false });
+            self.owe(path, owed);
             return Ok(());
         }
         let merged = version::merge(&entry.record, record);
@@ -388,8 +389,7 @@ impl Engine {
                 self.reconsider_above(cx, path)?;
             }
         }
-        let dead = record.is_tombstone();
-        self.owe(path, Owed { peer: name.clone(), seq, held: false, dead });
+        self.owe(path, owed);
         Ok(())
     }
 
