@@ -35,6 +35,8 @@ mod rules;
 mod service;
 #[path = "nodes/space.rs"]
 mod space;
+#[path = "nodes/stops.rs"]
+mod stops;
 #[path = "nodes/storms.rs"]
 mod storms;
 mod support;

@@ -216,6 +216,9 @@ pub(super) fn run(
     let first_op = u64::try_from(now.wall_ns).unwrap_or(0);
     let head = store.head()?;
     let mut engine = Engine::new(setup.settings.clone(), &store, first_op, fresh)?;
+    if last_stop == LastStop::Down && !fresh {
+        engine.doubt_files();
+    }
     let rules = setup.settings.rules();
     let new_rules = store.rules()?.as_ref() != Some(&rules);
     if new_rules {
@@ -271,6 +274,8 @@ pub(super) fn run(
     board.stopped();
     site.stop();
     watch_handle.stop();
+    // As long as files are in doubt, the next start has to look at them too.
+    let settled = !share.engine.doubts_files();
     let Loop { mut store, lanes, fetcher: fetcher_inbox, scanner, desk, .. } = share;
     scanner.stop();
     desk.stop();
@@ -282,7 +287,7 @@ pub(super) fn run(
             tracing::error!(share = %setup.name, "a thread panicked");
         }
     }
-    if result.is_ok() {
+    if result.is_ok() && settled {
         store.end_run()?;
     }
     if let Err(error @ (ShareError::Cloned(_) | ShareError::RanAhead(_))) = &result {
@@ -559,7 +564,11 @@ impl Loop {
         if inputs == 0 {
             effects.extend(self.step(now, Input::Tick)?);
         }
+        let doubted = self.engine.doubts_files();
         effects.extend(self.engine.pump(now, &mut self.store)?);
+        if doubted && !self.engine.doubts_files() {
+            self.store.set_boot(&sys::boot_id())?;
+        }
         Failpoint::CommitBegun.hit();
         self.store.commit()?;
         Failpoint::Committed.hit();

@@ -33,6 +33,27 @@ pub enum Local {
     Deleted,
 }
 
+/// True if a look may show what a machine that went down left of a file, rather than what somebody
+/// did to it: it became empty or shorter, or its end is zeros, against what was known to be on the
+/// disk. To be asked only of files that nobody was seen to change since such a stop.
+pub fn is_suspect(installed: Option<&Installed>, look: &Look) -> bool {
+    let (look, hollow) = match look {
+        Look::Hollow(found) => (&**found, true),
+        look => (look, false),
+    };
+    let (Some(installed), Look::Found { content: Content::File { size, hash }, .. }) =
+        (installed, look)
+    else {
+        return false;
+    };
+    match &installed.content {
+        Content::File { size: had, hash: known } => {
+            known != hash && *had > 0 && (size < had || hollow)
+        }
+        Content::Dir | Content::Symlink { .. } => false,
+    }
+}
+
 /// Returns the local event that `look` shows against what is installed.
 pub fn absorb(installed: Option<&Installed>, look: &Look) -> Local {
     match (installed, look) {
@@ -46,6 +67,7 @@ pub fn absorb(installed: Option<&Installed>, look: &Look) -> Local {
                 Local::Written(content.clone())
             }
         }
+        (_, Look::Hollow(found)) => absorb(installed, found),
         // Doubt: no evidence of anything.
         (
             _,
@@ -129,7 +151,7 @@ pub fn row(installed: Option<&Installed>, look: &Look) -> Row {
         },
         (Local::Nothing, look) => match look {
             Look::Absent => Row::NothingThere,
-            Look::Unchanged | Look::Found { .. } => Row::Unchanged,
+            Look::Unchanged | Look::Found { .. } | Look::Hollow(_) => Row::Unchanged,
             Look::Busy => Row::Busy,
             Look::Unstable => Row::Unstable,
             Look::TooFresh(_) => Row::TooFresh,

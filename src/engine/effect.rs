@@ -123,6 +123,9 @@ pub enum Look {
         /// Its owner and group by name, if the names can be had.
         owner: Option<Owner>,
     },
+    /// A [`Look::Found`] file whose last bytes are all zero: so a file may look whose blocks did not
+    /// reach the disk before the machine went down.
+    Hollow(Box<Look>),
     /// Open for writing: the close will tell.
     Busy,
     /// It changed while it was read, or changes too fast to be told apart: look again soon.
@@ -137,6 +140,16 @@ pub enum Look {
     Unsyncable(String),
     /// It could not be looked at; no evidence of anything.
     Unknown(TreeError),
+}
+
+impl Look {
+    /// Returns what a hollow file is found to be, and any other look as it is.
+    pub fn found(&self) -> &Look {
+        match self {
+            Look::Hollow(found) => found,
+            look => look,
+        }
+    }
 }
 
 /// One guarded change to the tree: done only if the path still holds what is expected.
@@ -368,6 +381,16 @@ pub enum Event {
         kind: AppliedKind,
         /// Bytes that need not cross the wire for it, and why.
         saved: Option<(Saved, u64)>,
+    },
+    /// A file that lost bytes when the machine went down: the recorded version is fetched back, and
+    /// what is there is kept as a conflict copy; in the trash if it is empty.
+    Suspect {
+        /// The path.
+        path: SharePath,
+        /// How many bytes it had.
+        had: u64,
+        /// How many it has.
+        has: u64,
     },
     /// Two versions clashed; both are kept.
     Conflict {

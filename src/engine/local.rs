@@ -6,7 +6,7 @@ use std::time::Duration;
 use recsync_proto::message::AckState;
 use recsync_proto::{Content, Owner, Record, Register, SharePath, Stamp, Value};
 
-use super::absorb::{Local, absorb};
+use super::absorb::{Local, absorb, is_suspect};
 use super::effect::{Effect, Event, GuardEvent, Hint, Look, Noticed, Now};
 use super::guard::Verdict;
 use super::settle::Dirt;
@@ -125,8 +125,11 @@ impl Engine {
             Look::Found { content, .. } if self.has_rule(path, content.is_dir()) => {
                 self.leave_alone(cx, path)?;
             }
+            Look::Hollow(_) if self.has_rule(path, false) => self.leave_alone(cx, path)?,
             Look::Absent if self.is_forgotten(cx, path)? => {}
-            Look::Absent | Look::Found { .. } => self.absorb_look(cx, path, &look, dirt)?,
+            Look::Absent | Look::Found { .. } | Look::Hollow(_) => {
+                self.absorb_look(cx, path, &look, dirt)?;
+            }
         }
         if matches!(look, Look::Absent | Look::Found { content: Content::Dir, .. }) {
             self.wake(cx, path)?;
@@ -219,6 +222,11 @@ impl Engine {
         dirt: Dirt,
     ) -> Result<(), IndexError> {
         let mut entry = cx.entry(path)?;
+        let doubt = self.doubting && dirt.noticed == Noticed::Scan;
+        if doubt && is_suspect(entry.installed.as_ref(), look) && self.is_elsewhere(cx, &entry)? {
+            return self.suspect(cx, path, entry, look, dirt);
+        }
+        let look = look.found();
         match (absorb(entry.installed.as_ref(), look), look) {
             (Local::Nothing, _) => {}
             (Local::Refresh, Look::Found { fingerprint, .. }) => {
@@ -295,6 +303,49 @@ impl Engine {
         }
         self.reconsider(cx, path)?;
         self.reconsider_original(cx, path)
+    }
+
+    /// True if a peer has what the record says, as far as is known: it told of it, or has acknowledged
+    /// it as installed.
+    fn is_elsewhere(&self, cx: &Cx<'_>, entry: &Entry) -> Result<bool, IndexError> {
+        if entry.via.is_some() {
+            return Ok(true);
+        }
+        for (name, peer) in &self.peers {
+            let acked = entry.seq <= peer.cursor.acked || cx.index.is_acked(name, entry.seq)?;
+            if acked && !cx.index.is_held(name, entry.seq)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// What is there is no version of anybody's: the recorded one takes its place again.
+    fn suspect(
+        &mut self,
+        cx: &mut Cx<'_>,
+        path: &SharePath,
+        mut entry: Entry,
+        look: &Look,
+        dirt: Dirt,
+    ) -> Result<(), IndexError> {
+        let Look::Found { content, fingerprint, owner } = look.found() else { return Ok(()) };
+        let had = entry.installed.as_ref().map_or(0, |installed| installed.content.size());
+        let has = content.size();
+        entry.installed = Some(installed(content.clone(), fingerprint, owner.as_ref()));
+        if has > 0 {
+            // Somebody may have meant it so: it is kept, as the version that loses.
+            let seq = self.take_seq();
+            let stamp = Stamp { hlc: 0, node: self.settings.node.clone() };
+            let mtime_ns = Register { value: fingerprint.mtime_ns, stamp: stamp.clone() };
+            let value = Value { dot: self.dot(seq), stamp, content: content.clone(), mtime_ns };
+            version::write(&mut entry.record, None, value);
+            self.log(cx, path, entry, seq, dirt, Some(fingerprint.ctime_ns))?;
+        } else {
+            cx.put(path, entry)?;
+        }
+        cx.event(Event::Suspect { path: path.clone(), had, has });
+        self.reconsider(cx, path)
     }
 
     /// Before something counts as found in a directory, the directory counts as one: where the
@@ -577,6 +628,7 @@ impl Engine {
         if absorbed && self.looking.is_empty() && self.renames.is_empty() {
             self.scan_ended = None;
             self.adopting = false;
+            self.doubting = false;
             self.local_guard.watch_again_after_decision();
         }
     }

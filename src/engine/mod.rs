@@ -135,6 +135,9 @@ pub struct Engine {
     /// Until the first full scan of a fresh index, a file's own mtime orders its first version:
     /// who was written later keeps the name, not who was indexed later.
     adopting: bool,
+    /// The machine went down before this start: until the first full scan is absorbed, a file that
+    /// lost bytes is suspect, not news.
+    doubting: bool,
     settle: Settle,
     looking: BTreeMap<SharePath, Dirt>,
     /// A new name found with the inode of an old one waits for the look at the old name.
@@ -233,6 +236,7 @@ impl Engine {
             hlc_stored: hlc,
             next_op: first_op,
             adopting: fresh,
+            doubting: false,
             settle: Settle::default(),
             looking: BTreeMap::new(),
             renames: BTreeMap::new(),
@@ -262,6 +266,17 @@ impl Engine {
             engine.peers.insert(peer.clone(), Peer::new(index.peer(&peer)?));
         }
         Ok(engine)
+    }
+
+    /// Notes that the machine went down, or may have, since this index was last in use: what it had not
+    /// written to the disk is lost.
+    pub fn doubt_files(&mut self) {
+        self.doubting = true;
+    }
+
+    /// True until all files were looked at after [`Engine::doubt_files`].
+    pub fn doubts_files(&self) -> bool {
+        self.doubting
     }
 
     /// Takes one input.

@@ -113,9 +113,21 @@ impl Memory {
     /// None; as the durable index has it.
     pub fn begin_run(&mut self, boot: &str) -> Result<LastStop, IndexError> {
         let clean = std::mem::replace(&mut self.clean, false);
-        let then = self.boot.replace(boot.to_owned());
+        let last = LastStop::of(clean, self.boot.as_deref(), boot);
+        if last != LastStop::Down {
+            self.boot = Some(boot.to_owned());
+        }
         self.commit()?;
-        Ok(LastStop::of(clean, then.as_deref(), boot))
+        Ok(last)
+    }
+
+    /// Notes that after [`LastStop::Down`] all files were looked at on this boot.
+    ///
+    /// # Errors
+    /// None; as the durable index has it.
+    pub fn set_boot(&mut self, boot: &str) -> Result<(), IndexError> {
+        self.boot = Some(boot.to_owned());
+        Ok(())
     }
 
     /// Notes, durably, that the run ended properly.

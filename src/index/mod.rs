@@ -215,7 +215,8 @@ pub enum LastStop {
     Clean,
     /// The process died; what it and others had written is in the kernel's hands still.
     Killed,
-    /// The machine went down, or may have: what was not synced may be lost.
+    /// The machine went down, or may have: what was not synced may be lost. It stays so until the
+    /// files were looked at and this boot is set.
     Down,
 }
 

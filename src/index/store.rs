@@ -116,10 +116,25 @@ impl Store {
         let (clean, then): (bool, Option<String>) =
             self.reads
                 .one("SELECT clean, boot FROM state", [], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        let begun = "UPDATE state SET clean = 0, boot = ?1";
-        self.transact(|store| store.run(begun, [boot]).map(drop))?;
+        let last = LastStop::of(clean, then.as_deref(), boot);
+        self.transact(|store| {
+            store.run("UPDATE state SET clean = 0", [])?;
+            match last {
+                LastStop::Down => Ok(()),
+                _ => store.run("UPDATE state SET boot = ?1", [boot]).map(drop),
+            }
+        })?;
         self.commit()?;
-        Ok(LastStop::of(clean, then.as_deref(), boot))
+        Ok(last)
+    }
+
+    /// Notes, with what is written in the open transaction, that after [`LastStop::Down`] all files
+    /// were looked at on this boot.
+    ///
+    /// # Errors
+    /// As [`Index::write`].
+    pub fn set_boot(&mut self, boot: &str) -> Result<(), IndexError> {
+        self.transact(|store| store.run("UPDATE state SET boot = ?1", [boot]).map(drop))
     }
 
     /// Notes, durably, that the run ended properly.

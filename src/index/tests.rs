@@ -1137,6 +1137,28 @@ fn runs_and_the_root_are_remembered() {
 }
 
 #[test]
+fn a_machine_that_went_down_is_remembered_until_the_files_were_looked_at() {
+    let mut stored = Stored::new();
+    let mut memory = Memory::new(EPOCH);
+    let mut begin = |boot: &str, set: bool| {
+        let index = stored.get_mut();
+        let both = (index.begin_run(boot).unwrap(), memory.begin_run(boot).unwrap());
+        assert_eq!(both.0, both.1);
+        if set {
+            index.set_boot(boot).unwrap();
+            index.commit().unwrap();
+            memory.set_boot(boot).unwrap();
+        }
+        both.0
+    };
+    let told = [("1", false), ("1", false), ("2", false), ("2", true), ("2", false)];
+    let told = told.map(|(boot, set)| begin(boot, set));
+    let expected =
+        [LastStop::Clean, LastStop::Killed, LastStop::Down, LastStop::Down, LastStop::Killed];
+    assert_eq!(told, expected);
+}
+
+#[test]
 fn the_files_are_closed_to_others() {
     use std::os::unix::fs::PermissionsExt;
     let mut stored = Stored::new();

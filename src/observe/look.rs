@@ -16,6 +16,8 @@ use crate::engine::{Hint, Look};
 use crate::index::Installed;
 use crate::tree::{Fingerprint, Kind, Place, Tree, TreeError, Writer, temporary_of};
 
+/// The blocks in which filesystems lose what was not written when the machine goes down.
+const BLOCK_LEN: usize = 4_096;
 /// Without the kernel's word on writers, a file that looks unfinished must be this old.
 const UNFINISHED_AGE: Duration = Duration::from_secs(600);
 /// Without the kernel's word on writers, any other file must be this many settle times old, of this
@@ -178,6 +180,7 @@ fn look_at_file<T: Tree>(
         Err(ReadError::Short) => return Ok(Look::Unstable),
         Err(ReadError::Tree(error)) => return Err(error),
     };
+    let hollow = ends_in_zeros(tree, &file, before.size)?;
     // Stores through a mapping need not move the mtime; only a second probe rules them out.
     if tree.writer(&file)? == Writer::Some && !mutant!(AnnounceOpenFile) {
         return Ok(Look::Busy);
@@ -187,7 +190,16 @@ fn look_at_file<T: Tree>(
         return Ok(Look::Unstable);
     }
     let content = Content::File { size: before.size, hash };
-    Ok(found_as(tree, content, before))
+    let found = found_as(tree, content, before);
+    Ok(if hollow { Look::Hollow(Box::new(found)) } else { found })
+}
+
+/// True if the last block of a file, or all of it, is zeros.
+fn ends_in_zeros<T: Tree>(tree: &T, file: &T::File, size: u64) -> Result<bool, TreeError> {
+    let mut end = [0; BLOCK_LEN];
+    let len = usize::try_from(size).map_or(BLOCK_LEN, |size| size.min(BLOCK_LEN));
+    let read = read_full(tree, file, size - len as u64, &mut end[..len])?;
+    Ok(len > 0 && read == len && end[..len].iter().all(|&byte| byte == 0))
 }
 
 fn found_as<T: Tree>(tree: &T, content: Content, fingerprint: Fingerprint) -> Look {

@@ -522,3 +522,20 @@ fn a_scan_has_no_file_read_that_only_has_another_owner_or_mode() {
     written Written
     ");
 }
+
+#[test]
+fn a_file_whose_last_block_is_zeros_is_told_apart() {
+    let share = Share::new();
+    for (name, bytes, hollow) in [
+        ("empty", vec![], false),
+        ("short", vec![0; 3], true),
+        ("sound", [vec![7; 5_000], vec![0; 4_095]].concat(), false),
+        ("zeros at its end", [vec![7; 5_000], vec![0; 4_096]].concat(), true),
+        ("zeros in between", [vec![0; 9_000], vec![7; 1]].concat(), false),
+    ] {
+        share.put("file", &bytes);
+        let look = written(&share.tree, "file");
+        assert_eq!(matches!(look, Look::Hollow(_)), hollow, "{name}");
+        assert_eq!(*look.found(), found(&share, "file"), "{name}");
+    }
+}

@@ -138,6 +138,15 @@ impl Events {
                     );
                 }
             }
+            Event::Suspect { path, had, has } => {
+                let message = format!(
+                    "it lost bytes when the machine went down ({had} recorded, {has} there, or zeros at \
+                     its end): the recorded version is fetched back from a peer, and what is there \
+                     is kept as a conflict copy, or in the trash if it is empty"
+                );
+                let (share, path) = (Some(share.clone()), Some(path.clone()));
+                self.report(now, Problem { kind: "suspect", share, peer: None, path, message });
+            }
             Event::Trouble { path, why, retry, kind } => {
                 let wait = humantime::format_duration(*retry);
                 self.report(
@@ -398,11 +407,12 @@ mod tests {
                 Event::Guard(GuardEvent::DeletesHeld { gone: 60, of: 100 }),
                 Event::Guard(GuardEvent::DeletesReleased { confirmed: false }),
                 Event::PeerReset { peer: fs2, why: "its index is new".into() },
+                Event::Suspect { path: path("c.wav"), had: 300_000, has: 0 },
             ] {
                 events.record(at(100), &share(), &event);
             }
         });
-        insta::assert_snapshot!(log, @r#"
+        insta::assert_snapshot!(log, @"
         DEBUG durable on the peer share=recordings peer=fs2 path=a.wav seconds=0.04
          WARN changed on two nodes at once: both are kept, the other version as a.conflict-fs2.wav share=recordings path=a.wav
          WARN permission denied; trying again in 30s share=recordings path=b.wav
@@ -412,7 +422,8 @@ mod tests {
         ERROR 60 of 100 files vanished: their deletes wait for `recsync confirm` share=recordings
          INFO the deletes that were held back are undone share=recordings
          WARN its index is new share=recordings peer=fs2
-        "#);
+         WARN it lost bytes when the machine went down (300000 recorded, 0 there, or zeros at its end): the recorded version is fetched back from a peer, and what is there is kept as a conflict copy, or in the trash if it is empty share=recordings path=c.wav
+        ");
     }
 
     #[test]

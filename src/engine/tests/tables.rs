@@ -8,7 +8,7 @@ use recsync_proto::{Content, Owner};
 
 use super::harness::{START_NS, file, owner};
 use crate::engine::Look;
-use crate::engine::absorb::{Local, absorb};
+use crate::engine::absorb::{Local, absorb, is_suspect};
 use crate::engine::plan::{Circumstances, Step, plan};
 use crate::engine::version::Winner;
 use crate::index::Installed;
@@ -171,7 +171,7 @@ fn absorb_row(installed: Option<&Content>, shown: &Shown) -> (&'static str, Loca
 fn absorb_row_without_object(installed: Option<&Content>, look: &Look) -> (&'static str, Local) {
     let nothing = |name| (name, Local::Nothing);
     match (installed.is_some(), look) {
-        (_, Look::Found { .. }) => unreachable!("that one shows an object"),
+        (_, Look::Found { .. } | Look::Hollow(_)) => unreachable!("that one shows an object"),
         (false, Look::Absent) => nothing("nothing was there and nothing is"),
         (true, Look::Absent) => ("it is gone", Local::Deleted),
         (false, Look::Unchanged) => nothing("nothing was installed, and that is unchanged"),
@@ -206,6 +206,38 @@ fn absorb_has_a_row_for_every_pair() {
         }
     }
     assert_eq!(rows.len(), 44, "a row without a case, or two with one name: {rows:#?}");
+}
+
+#[test]
+fn what_a_machine_that_went_down_may_have_left_is_suspect() {
+    let look = |content: Content| {
+        let fingerprint = fingerprint(&content);
+        Look::Found { content, fingerprint, owner: Some(owner(0)) }
+    };
+    let hollow = |content| Look::Hollow(Box::new(look(content)));
+    let suspect =
+        |was: Option<&Content>, look: &Look| is_suspect(was.map(installed).as_ref(), look);
+    let was = file(b"a recording");
+    for (name, was, look, expected) in [
+        ("empty", Some(&was), look(file(b"")), true),
+        ("shorter", Some(&was), look(file(b"a rec")), true),
+        ("zeros at its end", Some(&was), hollow(file(b"a rec\0\0\0\0\0\0")), true),
+        ("longer, with zeros at its end", Some(&was), hollow(file(b"a recording\0\0")), true),
+        ("the same", Some(&was), look(was.clone()), false),
+        ("the same, which ends in zeros", Some(&was), hollow(was.clone()), false),
+        ("other bytes of one length", Some(&was), look(file(b"A RECORDING")), false),
+        ("longer", Some(&was), look(file(b"a recording goes on")), false),
+        ("new", None, look(file(b"")), false),
+        ("it was empty", Some(&file(b"")), hollow(file(b"\0")), false),
+        ("a link", Some(&was), look(link(b"a")), false),
+        ("it was a link", Some(&link(b"long target")), look(file(b"a")), false),
+        ("gone", Some(&was), Look::Absent, false),
+        ("open", Some(&was), Look::Busy, false),
+    ] {
+        assert_eq!(suspect(was, &look), expected, "{name}");
+    }
+    let hollow = hollow(file(b"b\0"));
+    assert_eq!(absorb(None, &hollow), absorb(None, hollow.found()), "else it is what it is");
 }
 
 #[test]

@@ -47,6 +47,35 @@ fn a_vanished_directory_that_the_guard_holds_is_looked_at_ever_more_rarely() {
 }
 
 #[test]
+fn files_that_lost_bytes_when_the_machine_went_down_are_fetched_back() {
+    for (down, there) in [(true, "call 0"), (false, "")] {
+        let mut world = with_calls(2);
+        // The power goes: a rewrite of the file had been begun, and is not on the disk.
+        let now = world.nodes[0].disk.objects.get_mut(&path("d/0.wav")).unwrap();
+        now.what = What::File(Vec::new());
+        now.mtime_ns += 1;
+        world.restart(0);
+        if down {
+            world.nodes[0].engine.doubt_files();
+        }
+        world.settle();
+        world.check_quiet();
+        for of in [0, 1] {
+            world.check_file(of, "d/0.wav", there);
+            world.check_file(of, "d/1.wav", "call 1");
+        }
+        assert!(!world.nodes[0].engine.doubts_files(), "until the scan is absorbed");
+        let trash = &world.nodes[usize::from(!down)].disk.trash;
+        let kept = if down { Vec::new() } else { b"call 0".to_vec() };
+        assert!(trash.contains(&(path("d/0.wav"), What::File(kept))), "{trash:?}");
+        // From then on it is news again.
+        world.write(0, "d/1.wav", "");
+        world.settle();
+        world.check_file(1, "d/1.wav", "");
+    }
+}
+
+#[test]
 fn a_node_without_room_takes_nothing_new_and_goes_on_with_all_else() {
     let mut world = with_calls(4);
     world.input(1, Input::Room { bytes: None });

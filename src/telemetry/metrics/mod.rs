@@ -291,6 +291,7 @@ impl Metrics {
             | Event::Replicated { took: None, .. }
             | Event::Skipped { .. }
             | Event::OwnerLeft { .. }
+            | Event::Suspect { .. }
             | Event::PeerReset { .. } => {}
         }
     }

@@ -46,6 +46,8 @@ pub struct Node {
     pub index: Memory,
     /// The index was just created.
     pub fresh: bool,
+    /// The machine lost power, and the files have not all been looked at since.
+    pub in_doubt: bool,
     /// The process, while it runs.
     pub life: Option<Life>,
     /// How often it was started: what belongs to an earlier life is void.
@@ -136,6 +138,7 @@ impl Node {
             disk: Arc::new(Mutex::new(disk)),
             index: Memory::new(Epoch(rng.next())),
             fresh: true,
+            in_doubt: false,
             life: None,
             lives: 0,
             rows: Rows::default(),
@@ -227,8 +230,11 @@ impl Node {
         self.tell(format_args!("recovered: {recovered:?}"));
         let settings = self.settings.clone();
         let first_op = u64::try_from(self.now().wall_ns).expect("after 1970");
-        let engine = Engine::new(settings, &self.index, first_op, self.fresh)
+        let mut engine = Engine::new(settings, &self.index, first_op, self.fresh)
             .map_err(|error| words(&error))?;
+        if self.in_doubt {
+            engine.doubt_files();
+        }
         let (watcher, reports) = Watcher::start(&tree, watch_room);
         let mut life = Life {
             tree,
@@ -315,6 +321,7 @@ impl Node {
         let pumped = life.engine.pump(now, &mut self.index)?;
         self.rows.after(&self.index, &[], &pumped);
         effects.extend(pumped);
+        self.in_doubt &= life.engine.doubts_files();
         if !mutant!(CommitLate) {
             self.index.commit()?;
         }

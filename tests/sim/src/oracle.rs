@@ -188,6 +188,14 @@ impl Oracle {
         }
         for (path, seen) in after {
             let Some(digest) = file(seen) else { continue };
+            // A file that is shorter than its index says is taken for what the cut left: the version
+            // before may come back.
+            for (_, instance) in self
+                .instances
+                .range_mut((path.clone(), Digest(0))..=(path.clone(), Digest(u64::MAX)))
+            {
+                instance.revived = true;
+            }
             // Whatever is left is what its users have to live with.
             self.closed.insert(digest);
             if before.get(path).and_then(file) != Some(digest)

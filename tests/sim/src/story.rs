@@ -89,6 +89,9 @@ pub fn words(event: &Event) -> Option<String> {
         Event::Trouble { path, why, retry, .. } => {
             format!("trouble with {path}: {why}; again in {retry:?}")
         }
+        Event::Suspect { path, had, has } => {
+            format!("suspects {path}, which has {has} bytes and had {had}")
+        }
         Event::Skipped { path, why } => format!("skips {path}: {why}"),
         Event::Guard(guard) => format!("guard: {guard:?}"),
         Event::PeerReset { peer, why } => format!("begins anew with {peer}: {why}"),

@@ -687,6 +687,7 @@ impl World {
     /// After a power cut: what the index says was put there by recsync must still be there.
     fn check_survivors(&mut self, node: usize) {
         let Some(cut) = self.nodes[node].disk().meanwhile.cut.take() else { return };
+        self.nodes[node].in_doubt = true;
         let mut wrongs = Vec::new();
         for (path, before) in &cut.placed {
             let Ok(path) = recsync_proto::SharePath::new(path.clone()) else { continue };
