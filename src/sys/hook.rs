@@ -51,8 +51,6 @@ failpoints! {
     ParentMade = "parent-made",
     /// A new object is under its final name.
     Put = "put",
-    /// A new directory is made.
-    DirMade = "dir-made",
     /// The new object and the expected one are exchanged.
     Exchanged = "exchanged",
     /// What came out of an exchange, or was removed, is where it belongs.

@@ -133,10 +133,6 @@ fn walk(points: impl Iterator<Item = Failpoint>, receiver_dies: bool) {
             };
             let victim = if receiver_dies { &mut pair.b } else { &mut pair.a };
             victim.stop();
-            if point == Failpoint::DirMade {
-                // One that is given to somebody is staged.
-                victim.set("owner", "\"ignore\"");
-            }
             if is_of_recovery(point) {
                 die_at(victim, Failpoint::Exchanged, 1, act);
                 die_at(victim, point, count, || ());
