@@ -1,6 +1,6 @@
 //! Deliberate bugs, by which the simulator is tested: it must find each of them (docs/testing.md).
 //!
-//! They exist only with the cargo feature `mutants`; without it [`mutant!`] is `false`, and nothing of them
+//! They exist only with the cargo feature `mutants`; without it `mutant!` is `false`, and nothing of them
 //! is compiled.
 //! **Invariant:** at most one is on in a thread, none unless it was switched on.
 #![forbid(unsafe_code)]
