@@ -245,6 +245,10 @@ impl Host {
         if hub.stopping && inbox.send(ToShare::Stop).is_err() {
             tracing::debug!(share = %self.name, "the share has stopped already");
         }
+        // What was reconfigured while the share was starting could not be told: before any link.
+        if inbox.send(ToShare::Settings(Box::new(self.setup()))).is_err() {
+            tracing::debug!(share = %self.name, "the share has stopped already");
+        }
         hub.inbox = Some(inbox);
         hub.links.values().cloned().collect()
     }
