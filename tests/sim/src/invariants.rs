@@ -6,7 +6,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use recsync::engine::{Load, MaxDelete};
+use recsync::engine::{Load, MaxDelete, version};
 use recsync::index::{Entry, IndexRead, Installed, Memory};
 use recsync_proto::message::{Ack, AckState, Announcement};
 use recsync_proto::{Content, Dot, SharePath};
@@ -75,6 +75,14 @@ pub fn acked(node: &Node, peer: &Node, ack: &Ack) -> Option<String> {
     let here = entry(&node.index, &path);
     if !here.record.context.covers(&told.context) && !told.is_tombstone() {
         return Some(format!("ack: {} has {path} of {}, unmerged", node.name, peer.name));
+    }
+    if here.pending && here.record == told {
+        let winner = version::winner(&told, node.index.has_live_below(&path).ok()?);
+        let wanted = winner.map(|winner| winner.content);
+        let held = here.installed.as_ref().map(|installed| installed.content.clone());
+        if wanted != held && matches!(wanted, Some(Content::File { .. })) {
+            return Some(format!("ack: {} calls {path} durable, and has not got it", node.name));
+        }
     }
     let installed = here.installed.filter(|_| !here.pending)?;
     let fs = &node.disk().fs;

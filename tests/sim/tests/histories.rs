@@ -23,8 +23,7 @@ fn what_once_ended_wrong_ends_well() {
     }
 }
 
-/// So many of them end wrong at most: open defects, none of which loses a recording for good
-/// (docs/testing.md). Each change of the engine makes other histories of the same seeds, so the seeds
+/// So many of them end wrong at most: open defects (docs/testing.md). Each change of the engine makes other histories of the same seeds, so the seeds
 /// themselves say nothing. The number only ever falls.
 const OPEN_MAX: usize = 14;
 
