@@ -63,7 +63,7 @@ fn ends_consistent_with_a_summary() {
 fn signals_end_it_without_litter() {
     for signal in [Signal::INT, Signal::TERM] {
         let scratch = tempfile::tempdir().unwrap();
-        let mut child = Ends(demo(scratch.path(), "3600").spawn().unwrap());
+        let mut child = Ends(demo(scratch.path(), "300").spawn().unwrap());
         let mut stdout = BufReader::new(child.0.stdout.take().unwrap());
         // The second line is there when calls are being recorded.
         let mut line = String::new();

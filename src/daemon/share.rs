@@ -433,6 +433,8 @@ fn fetched(site: &Site, metrics: &Metrics, output: FetchOutput) -> Option<NodeNa
 /// Both lanes of the link in use to a peer.
 struct Lanes {
     link: u64,
+    /// The peer's opening of the share that was heard last.
+    opening: Option<u64>,
     live: LaneThread,
     bulk: LaneThread,
 }
@@ -608,6 +610,7 @@ impl Loop {
             |lane| LaneThread::start(self.site.clone(), link.clone(), self.outlines.clone(), lane);
         let lanes = Lanes {
             link: link.id(),
+            opening: None,
             live: start(Lane::Live).map_err(system)?,
             bulk: start(Lane::Bulk).map_err(system)?,
         };
@@ -655,10 +658,16 @@ impl Loop {
             ShareMessage::Open(open) if self.past.is_behind(&peer, &open, &self.store)? => {
                 return Err(ShareError::RanAhead(peer));
             }
-            ShareMessage::Open(_)
-            | ShareMessage::Announce(_)
-            | ShareMessage::CaughtUp { .. }
-            | ShareMessage::Acks(_) => {
+            ShareMessage::Open(ref open) => {
+                // A share that was started again there knows nothing of what it was asked before.
+                let lanes = self.lanes.get_mut(&peer);
+                let heard = lanes.and_then(|lanes| lanes.opening.replace(open.number));
+                if heard.is_some_and(|heard| heard != open.number) {
+                    self.to_fetcher(ToFetcher::PeerDown(peer.clone()));
+                }
+                return self.step(now, Input::Message { peer, lane, message });
+            }
+            ShareMessage::Announce(_) | ShareMessage::CaughtUp { .. } | ShareMessage::Acks(_) => {
                 return self.step(now, Input::Message { peer, lane, message });
             }
         }

@@ -1,10 +1,11 @@
 //! Links that are cut, silent, slow or spoiled, and nodes that are stopped and go on, under load.
 
+use std::fs;
 use std::time::Duration;
 
 use rustix::process::Signal;
 
-use crate::support::{Line, Netns, Node, Pair, Proxy, seen, under_load, until};
+use crate::support::{Line, Netns, Node, Pair, Proxy, seen, under_load, unique, until};
 
 fn applied(node: &Node) -> f64 {
     node.metric("recsync_files_applied_total", &[])
@@ -79,6 +80,29 @@ fn a_slow_link_delivers() {
         set(Line::Throttles(100_000));
         until_it_works(pair);
     });
+}
+
+#[test]
+fn a_share_that_stops_while_its_file_is_fetched_is_asked_again() {
+    let (mut pair, lines) = Pair::over_lines();
+    pair.start();
+    lines.iter().for_each(|line| line.set(Line::Throttles(4_000_000)));
+    fs::write(pair.b.path("large.wav"), unique(48_000_000)).unwrap();
+    let part = pair.a.path(".recsync/tmp");
+    until("fs1 has a part of it", || {
+        let mut files = fs::read_dir(&part).unwrap().map(|file| file.unwrap().metadata());
+        seen(files.any(|file| file.is_ok_and(|file| file.len() > 0)))
+    });
+
+    // The link stays up all the time: nothing but the share's word tells that a question was lost.
+    let away = pair.dir.path().join("marker");
+    let paused = ["reason=\"no_marker\""];
+    fs::rename(pair.b.marker(), &away).unwrap();
+    until("it stops", || seen(pair.b.metric("recsync_paused", &paused) == 1.0));
+    fs::rename(&away, pair.b.marker()).unwrap();
+    until("it goes on", || seen(pair.b.metric("recsync_paused", &paused) == 0.0));
+    lines.iter().for_each(|line| line.set(Line::Good));
+    pair.wait_until_consistent();
 }
 
 #[test]
