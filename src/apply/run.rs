@@ -111,10 +111,14 @@ fn look_again<T: Tree>(tree: &T, op: &Op, switched: Switched<T::File>) -> Outcom
         made: switched.made.into_iter().filter_map(stat).collect(),
         displaced: switched.displaced.and_then(|place| {
             let found = tree.stat(&place).ok()?;
-            // In the share somebody may have written to it at once: then it is what a look shows.
-            let ours = matches!(place, Place::Trash { .. })
-                || op.expect.is_some_and(|expect| is_same_object(&expect, &found));
-            ours.then_some((place, found))
+            let expected = op.expect.filter(|expect| !is_same_object(expect, &found));
+            match (place, expected) {
+                (place, None) => Some((place, found)),
+                // Somebody wrote to it since it came out. In the trash that is told by the stat
+                // that it should have; in the share it is what a look shows.
+                (place @ Place::Trash { .. }, Some(expected)) => Some((place, expected)),
+                (Place::Share(_) | Place::Temp(_), Some(_)) => None,
+            }
         }),
         owner_left: switched.owner_left,
     })

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::io::Write as _;
+use std::os::fd::AsRawFd as _;
 use std::sync::Mutex;
 
 use recsync_proto::{Content, Epoch, Seq, SharePath};
@@ -654,6 +655,39 @@ fn a_change_before_the_last_look_is_never_taken_for_ours() {
             }
         }
     }
+}
+
+#[test]
+fn a_write_into_what_lies_in_the_trash_is_never_taken_for_what_was_displaced() {
+    let mut told_of = 0;
+    for scenario in scenarios() {
+        for step in 0.. {
+            let (share, op) = scenario.begin();
+            // Open for reading, which keeps nobody from displacing it.
+            let open = std::fs::File::open(share.at("a"));
+            let acted = Mutex::new(false);
+            let faulty = Faulty::act(&share.tree, step, || {
+                let Ok(open) = &open else { return };
+                let again = format!("/proc/self/fd/{}", open.as_raw_fd());
+                let late = std::fs::OpenOptions::new().append(true).open(again);
+                *acted.lock().unwrap() = late.is_ok_and(|mut late| late.write_all(USER).is_ok());
+            });
+            let outcome = one(run(&faulty, vec![op.clone()]), op.id);
+            let was_met = faulty.was_met();
+            drop(faulty);
+            if let (true, Outcome::Done(Done { displaced: Some((place, told)), .. })) =
+                (*acted.lock().unwrap(), outcome)
+            {
+                let found = share.tree.stat(&place).unwrap();
+                assert!(!told.same_bytes(&found), "{}: before step {step}", scenario.name);
+                told_of += 1;
+            }
+            if !was_met {
+                break;
+            }
+        }
+    }
+    assert!(told_of > 0, "no write came after the displacement");
 }
 
 #[test]

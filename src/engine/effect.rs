@@ -279,7 +279,8 @@ pub struct Done {
     pub fingerprint: Option<Fingerprint>,
     /// Directories that had to be made above the path, and how they stat.
     pub made: Vec<(SharePath, Fingerprint)>,
-    /// Where the displaced object is now, and how it stats there.
+    /// Where the displaced object is now, and how it stats there; in the trash, how it did before
+    /// somebody wrote to it there.
     pub displaced: Option<(Place, Fingerprint)>,
     /// Why its owner could not be set, if so: all else was.
     pub owner_left: Option<OwnerLeft>,
