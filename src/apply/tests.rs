@@ -664,7 +664,7 @@ fn a_write_into_what_lies_in_the_trash_is_never_taken_for_what_was_displaced() {
         for step in 0.. {
             let (share, op) = scenario.begin();
             // Open for reading, which keeps nobody from displacing it.
-            let open = std::fs::File::open(share.at("a"));
+            let open = std::fs::OpenOptions::new().read(true).open(share.at("a"));
             let acted = Mutex::new(false);
             let faulty = Faulty::act(&share.tree, step, || {
                 let Ok(open) = &open else { return };
