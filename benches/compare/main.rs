@@ -33,6 +33,7 @@ use std::error::Error;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser as _;
 use recsync::load::Scratch;
@@ -163,10 +164,29 @@ fn measure(args: &Args, workload: Workload, many: u64, scratch: &Path) -> Result
                 println!("  not measured: {why}");
             }
             row.rounds.push(figures);
-            fs::remove_dir_all(&dir)?;
+            remove(&dir)?;
         }
     }
     Ok(section)
+}
+
+/// Files from which on a removal is waited for.
+const MANY_INODES: u64 = 500;
+/// ext4 does not use an inode again for a minute (`EXT4_RECENCY_MIN`): who creates files meanwhile
+/// spends a third of its time in the search for others.
+const RECENCY: Duration = Duration::from_secs(65);
+
+/// Removes what a run left, and waits until the next one cannot feel it.
+fn remove(dir: &Path) -> Result<()> {
+    let scratch = dir.parent().unwrap_or(dir);
+    let before = rustix::fs::statvfs(scratch)?.f_ffree;
+    fs::remove_dir_all(dir)?;
+    rustix::fs::sync();
+    let freed = rustix::fs::statvfs(scratch)?.f_ffree.saturating_sub(before);
+    if freed >= MANY_INODES {
+        std::thread::sleep(RECENCY);
+    }
+    Ok(())
 }
 
 /// Says what is done, with the numbers of this run.

@@ -289,6 +289,9 @@ impl Run<'_> {
             return Ok(figures);
         }
         let mut nodes = self.start(0)?;
+        // They have known each other for a while.
+        record(&roots[0], 0, "before.wav", bytes.min(100 * KB), &nodes.ledger.clone())?;
+        self.wait(&mut nodes, "there", PATIENCE, |nodes| nodes.ledger.outstanding() == 0)?;
         nodes.stop_node(1);
         make(&nodes.ledger.clone())?;
         if self.system.is_lsyncd() {
@@ -296,7 +299,7 @@ impl Run<'_> {
         } else {
             self.wait(&mut nodes, "noticed", PATIENCE, |nodes| {
                 sleep(TICK * 20);
-                nodes.knows(0, files)
+                nodes.knows(0, files + 1)
             })?;
         }
         rustix::fs::sync();

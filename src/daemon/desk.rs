@@ -12,6 +12,7 @@ use recsync_proto::{Message, NodeName, SharePath};
 
 use super::site::Site;
 use crate::index::{IndexError, IndexRead as _};
+use crate::sys;
 use crate::verify::{
     Comparison, Difference, DifferenceKind, Digests, Far, Page, VerifyError, compare, recheck,
 };
@@ -83,8 +84,10 @@ impl Desk {
         });
         let name = format!("verify-{}", desk.site.name);
         let worker = desk.clone();
-        let thread =
-            std::thread::Builder::new().name(name).spawn(move || worker.answer_all(&waiting))?;
+        let thread = std::thread::Builder::new().name(name).spawn(move || {
+            sys::step_back();
+            worker.answer_all(&waiting);
+        })?;
         *desk.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
         Ok(desk)
     }

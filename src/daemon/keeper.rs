@@ -21,6 +21,7 @@ use crate::config::MinFree;
 use crate::engine::conflict::{self, Copy, parse_copy};
 use crate::engine::{Hint, Input, Noticed};
 use crate::index::{IndexError, IndexRead as _, TrashKey, Trashed, Why, Write};
+use crate::sys;
 use crate::telemetry::events::Problem;
 use crate::telemetry::metrics::{self, PauseReason};
 use crate::trash::{self, Pass, Seen, Walk};
@@ -91,7 +92,10 @@ impl Keeper {
             audit_due: AUDIT_EVERY,
             expiry: Pass::default(),
         };
-        let thread = std::thread::Builder::new().name(name).spawn(move || worker.run(&asleep))?;
+        let thread = std::thread::Builder::new().name(name).spawn(move || {
+            sys::step_back();
+            worker.run(&asleep);
+        })?;
         Ok(Keeper { wake, thread })
     }
 

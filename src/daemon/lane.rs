@@ -16,7 +16,7 @@ use recsync_proto::{Message, SharePath};
 use super::site::Site;
 use crate::engine::{Announce, Hint, Input, Noticed};
 use crate::net::{Link, SendError};
-use crate::sys::mark;
+use crate::sys::{self, mark};
 use crate::transfer::{self, Outlines};
 
 /// Entries that may wait in a lane when a peer asks for yet more bytes.
@@ -61,7 +61,12 @@ impl LaneThread {
         let worker = Worker { site, link: link.clone(), outlines, lane, waiting: waiting.clone() };
         let name =
             format!("{}-{}", if lane == Lane::Live { "live" } else { "bulk" }, worker.link.peer());
-        let thread = std::thread::Builder::new().name(name).spawn(move || worker.run(&jobs))?;
+        let thread = std::thread::Builder::new().name(name).spawn(move || {
+            if lane == Lane::Bulk {
+                sys::step_back();
+            }
+            worker.run(&jobs);
+        })?;
         Ok(LaneThread { queue, waiting, link, thread })
     }
 

@@ -105,6 +105,16 @@ pub fn start_writeback(file: BorrowedFd<'_>) {
     let _unsupported = raw::start_writeback(file);
 }
 
+/// Has the calling thread step back behind others, for CPU time and, where the disk's scheduler heeds
+/// it, for the disk: for work that nobody waits for. A hint without an outcome.
+pub fn step_back() {
+    /// A third of what the others get: on a machine with too much to do a backlog must still end.
+    const NICE: i32 = 5;
+    // Linux gives each thread a nice value of its own (sched(7)).
+    let _unsupported = rustix::process::setpriority_process(None, NICE);
+    let _unsupported = raw::lower_io_priority();
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::fd::AsFd as _;

@@ -33,6 +33,17 @@ pub(super) fn ignore_sigio() {
     unsafe { libc::signal(libc::SIGIO, libc::SIG_IGN) };
 }
 
+/// Gives the calling thread the last place among those that want the disk (ioprio_set(2), best effort).
+pub(super) fn lower_io_priority() -> Result<(), Errno> {
+    /// `IOPRIO_WHO_PROCESS`, which names a thread; 0 is the calling one.
+    const THREAD: c_int = 1;
+    /// `IOPRIO_CLASS_BE`, and the last of its eight levels.
+    const LAST: c_int = 2 << 13 | 7;
+    // SAFETY: the arguments are numbers.
+    let done = unsafe { libc::syscall(libc::SYS_ioprio_set, THREAD, 0, LAST) };
+    check(c_int::try_from(done).unwrap_or(-1))
+}
+
 /// Starts writing all dirty pages of a file, without waiting for them (sync_file_range(2)).
 pub(super) fn start_writeback(file: BorrowedFd<'_>) -> Result<(), Errno> {
     // SAFETY: the descriptor is open while it is borrowed; the other arguments are numbers
@@ -183,6 +194,12 @@ mod tests {
         // 2^32 - 2, the number of nobody in some places; one below is nobody's.
         let unused = u32::MAX - 2;
         assert_eq!((user_name(unused), group_name(unused)), (Ok(None), Ok(None)));
+    }
+
+    #[test]
+    fn a_thread_may_always_step_back() {
+        let thread = std::thread::Builder::new().spawn(lower_io_priority).unwrap();
+        assert_eq!(thread.join().unwrap(), Ok(()));
     }
 
     #[test]

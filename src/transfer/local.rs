@@ -18,6 +18,10 @@ use crate::observe::read_full;
 use crate::sys::Failpoint;
 use crate::tree::{Kind, Place, Tree, TreeError};
 
+/// Bytes of a large file that pile up in memory before the disk begins to write them: else its sync
+/// in the end would be one long wait, for every recording that comes meanwhile too.
+const WRITE_BEHIND: usize = 8 << 20;
+
 /// A file on its way to being whole.
 #[derive(Debug)]
 pub(super) struct Part<F> {
@@ -36,6 +40,8 @@ pub(super) struct Part<F> {
     wanting: u32,
     /// Bytes that the basis had.
     reused: u64,
+    /// Bytes written since the disk was last told to begin with them.
+    unwritten: usize,
 }
 
 impl<F: Send> Part<F> {
@@ -77,6 +83,7 @@ impl<F: Send> Part<F> {
             missing: VecDeque::new(),
             wanting: count,
             reused: 0,
+            unwritten: 0,
         };
         if part.left_over == 0 && part.basis.is_none() {
             part.missing.push_back(0..count);
@@ -124,7 +131,7 @@ impl<F: Send> Part<F> {
             && end <= *size
             && holds(basis)
         {
-            write_block(tree, &self.file, offset, &bytes)?;
+            self.write(tree, offset, &bytes)?;
             self.wanting -= 1;
             self.reused += len as u64;
         } else {
@@ -173,9 +180,24 @@ impl<F: Send> Part<F> {
         if bytes.len() != len || expected != Some(&block_hash(index, self.size, bytes)) {
             return Ok(false);
         }
-        write_block(tree, &self.file, offset, bytes)?;
+        self.write(tree, offset, bytes)?;
         self.wanting -= 1;
         Ok(true)
+    }
+
+    fn write<T: Tree<File = F>>(
+        &mut self,
+        tree: &T,
+        offset: u64,
+        bytes: &[u8],
+    ) -> Result<(), TreeError> {
+        write_block(tree, &self.file, offset, bytes)?;
+        self.unwritten += bytes.len();
+        if self.unwritten >= WRITE_BEHIND {
+            self.unwritten = 0;
+            tree.start_sync(&self.file);
+        }
+        Ok(())
     }
 }
 
