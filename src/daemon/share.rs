@@ -500,13 +500,13 @@ impl Loop {
             self.site.tree.check_root()?;
             self.root_due = now.mono + ROOT_CHECK;
         }
-        if now.mono >= self.scan_due {
-            self.rescan(now);
-        }
         if now.mono >= self.witness_due {
             self.renew_witness(now)?;
         }
         let mut effects = Vec::new();
+        if now.mono >= self.scan_due {
+            effects.extend(self.rescan(now)?);
+        }
         let mut inputs = 0_usize;
         for what in batch {
             match what {
@@ -541,7 +541,7 @@ impl Loop {
                     effects.extend(self.step(now, Input::Scanned)?);
                     self.board.set_stage(Stage::Watching);
                 }
-                ToShare::Rescan => self.rescan(now),
+                ToShare::Rescan => effects.extend(self.rescan(now)?),
                 ToShare::Settings(setup) => {
                     let Setup { settings, scan_interval, trash, min_free, .. } = *setup;
                     self.site.set_settle(settings.settle);
@@ -691,7 +691,7 @@ impl Loop {
                         .inc();
                     tracing::warn!(%share, "more changed at once than could be heard: scanning all of it");
                 }
-                self.scanner.scan(dir);
+                return Ok(Some(Input::Scan(dir)));
             }
             watch::Event::Coverage { unwatched, why } => {
                 if let Some(why) = &why {
@@ -717,9 +717,9 @@ impl Loop {
         self.common.events.report(now, Problem { kind, share, peer: None, path, message });
     }
 
-    fn rescan(&mut self, now: Now) {
+    fn rescan(&mut self, now: Now) -> Result<Vec<Effect>, ShareError> {
         self.scan_due = now.mono + self.scan_interval;
-        self.scanner.scan(SharePath::root());
+        self.step(now, Input::Scan(SharePath::root()))
     }
 
     fn hand_out(&mut self, now: Now, effects: Vec<Effect>) {

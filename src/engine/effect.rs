@@ -90,6 +90,9 @@ pub enum Input {
         /// What. `GetOutline`, `GetBlocks`, `Outline`, `Block`, `Gone` and the digests go elsewhere.
         message: ShareMessage,
     },
+    /// A directory and all below it are to be compared with the index: answered with
+    /// [`Effect::Scan`], once nothing of what was seen of them before is yet to enter the index.
+    Scan(SharePath),
     /// A full scan of the share ended without an unreadable directory.
     Scanned,
     /// The operator lets go what the mass-delete guard holds (true) or undoes it (false).

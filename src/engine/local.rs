@@ -53,6 +53,21 @@ impl Engine {
         }
     }
 
+    /// Has a directory compared with the index. What is under way there may have been seen before,
+    /// and enters the index behind the comparison, which misses that it is gone by then: so it is
+    /// looked at again.
+    pub(super) fn scan(&mut self, cx: &mut Cx<'_>, dir: SharePath) {
+        let now = cx.now.mono;
+        let there = |path: &SharePath| *path == dir || path.is_below(&dir);
+        for (path, dirt) in self.looking.iter().filter(|(path, _)| there(path)) {
+            self.settle.put_back(path.clone(), *dirt, now);
+        }
+        for path in self.locked.iter().filter(|path| there(path)) {
+            self.settle.find(path.clone(), Hint::Attributes, now);
+        }
+        cx.effects.push(Effect::Scan(dir));
+    }
+
     /// Starts looks at what is due.
     pub(super) fn start_looks(&mut self, cx: &mut Cx<'_>) -> Result<(), IndexError> {
         while self.looking.len() < LOOKS_MAX {
@@ -391,7 +406,7 @@ impl Engine {
         }
         // Mostly they are under way; where nobody told of them, or the word was lost, a scan does.
         if dirt.busy % 4 == 1 {
-            cx.effects.push(Effect::Scan(path.clone()));
+            self.scan(cx, path.clone());
         }
         self.look_later(cx, path, dirt);
         Ok(true)
@@ -642,7 +657,7 @@ impl Engine {
             } else {
                 self.local_guard.restore();
             }
-            cx.effects.push(Effect::Scan(SharePath::root()));
+            self.scan(cx, SharePath::root());
         }
         if remote.is_some() {
             if confirm {

@@ -299,6 +299,7 @@ impl Engine {
             Input::PeerUp(peer) => self.peer_up(&mut cx, &peer),
             Input::PeerDown(peer) => self.peer_down(&peer),
             Input::Message { peer, lane: _, message } => self.message(&mut cx, &peer, message)?,
+            Input::Scan(dir) => self.scan(&mut cx, dir),
             Input::Scanned => self.scanned(&cx),
             Input::Decide { confirm } => self.decide(&mut cx, confirm)?,
             Input::Room { bytes } => self.room(bytes),

@@ -703,7 +703,7 @@ impl World {
     // ---- what happens to nodes and links -----------------------------------------------------
 
     pub(super) fn scan(&mut self, of: usize) {
-        self.nodes[of].jobs.push(Effect::Scan(SharePath::root()));
+        self.input(of, Input::Scan(SharePath::root()));
     }
 
     pub(super) fn link(&mut self, one: usize, other: usize) {
@@ -914,7 +914,7 @@ impl World {
             .collect()
     }
 
-    fn job(&mut self, of: usize, number: usize) {
+    pub(super) fn job(&mut self, of: usize, number: usize) {
         let job = self.nodes[of].jobs.remove(number);
         self.advance_disk_clock(of);
         match job {

@@ -46,6 +46,42 @@ fn a_vanished_directory_that_the_guard_holds_is_looked_at_ever_more_rarely() {
     assert_eq!(world.nodes[1].disk.objects.len(), 31 - 19, "the 20th waits, and all after it");
 }
 
+/// Goes on until a node has such a job, does it, and holds back what it answers.
+fn hold(world: &mut World, of: usize, is_it: impl Fn(&Effect) -> bool) -> Input {
+    loop {
+        if let Some(number) = world.nodes[of].jobs.iter().position(&is_it) {
+            let before = world.nodes[of].inbox.len();
+            world.job(of, number);
+            let mut said = world.nodes[of].inbox.split_off(before);
+            said.retain(|input| matches!(input, Input::Looked { .. } | Input::Applied { .. }));
+            return said.pop_front().unwrap();
+        }
+        assert!(world.step(world.now + SECOND), "there was no such job");
+    }
+}
+
+#[test]
+fn what_was_seen_before_a_scan_does_not_enter_the_index_behind_it() {
+    // A look, and the end of a change for a peer; what happens then is heard by nobody.
+    for writer in [0, 1] {
+        let mut world = World::pair();
+        world.write(writer, "d/1.wav", "a call");
+        let is_it = |job: &Effect| match job {
+            Effect::Look { path, .. } => writer == 0 && path.name() == b"1.wav",
+            Effect::Apply(op) => op.path.name() == b"1.wav",
+            _ => false,
+        };
+        let answer = hold(&mut world, 0, is_it);
+        world.nodes[0].disk.objects.remove(&path("d/1.wav"));
+        world.scan(0);
+        world.settle();
+        world.input(0, answer);
+        world.settle();
+        world.check_quiet();
+        world.check_absent(1, "d/1.wav");
+    }
+}
+
 #[test]
 fn files_that_lost_bytes_when_the_machine_went_down_are_fetched_back() {
     for (down, there) in [(true, "call 0"), (false, "")] {

@@ -558,7 +558,7 @@ impl Life {
     }
 
     /// Asks for a scan; one of the same directory that waits will do.
-    pub fn scan(&mut self, dir: SharePath) {
+    fn scan(&mut self, dir: SharePath) {
         self.scans.insert(dir);
         if !self.tasks.iter().any(|task| matches!(task, Task::Scan)) {
             self.tasks.push(Task::Scan);
@@ -611,7 +611,7 @@ impl Life {
                     let noticed = Noticed::Watcher(at);
                     self.inputs.push_back(Input::Dirty { path, hint, noticed });
                 }
-                Report::Scan(dir) => self.scan(dir),
+                Report::Scan(dir) => self.inputs.push_back(Input::Scan(dir)),
             }
         }
     }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use recsync::engine::{DeletePolicy, Input, Load, OwnerPolicy, Settings};
 use recsync::index::IndexRead;
 use recsync_proto::message::{Lane, ShareMessage};
-use recsync_proto::{Content, NodeName, Seq};
+use recsync_proto::{Content, NodeName, Seq, SharePath};
 
 use crate::disk::{Disk, lock};
 use crate::fs::Fs;
@@ -223,7 +223,7 @@ impl World {
     fn rescan(&mut self) {
         for index in 0..self.nodes.len() {
             if let Some(life) = &mut self.nodes[index].life {
-                life.scan(recsync_proto::SharePath::root());
+                life.inputs.push_back(Input::Scan(SharePath::root()));
             }
             self.tidy(index);
         }
@@ -381,7 +381,7 @@ impl World {
     fn settle(&mut self, node: usize) {
         let index = &self.nodes[node].index;
         lock(&self.chronicle).oracle.settle(name(node).as_str(), |path, hash| {
-            let path = recsync_proto::SharePath::new(path).ok();
+            let path = SharePath::new(path).ok();
             let entry = path.and_then(|path| index.entry(&path).ok().flatten());
             let content = entry.and_then(|entry| entry.installed).map(|there| there.content);
             matches!(content, Some(Content::File { hash: there, .. }) if there == *hash)
@@ -633,7 +633,7 @@ impl World {
             }
             Blow::Rescan(node) => {
                 if let Some(life) = &mut self.nodes[node].life {
-                    life.scan(recsync_proto::SharePath::root());
+                    life.inputs.push_back(Input::Scan(SharePath::root()));
                 }
             }
             Blow::Mute(from, to) => self.net.mute(from, to),
