@@ -42,7 +42,7 @@ use std::time::Duration;
 use recsync_proto::message::Lane;
 use recsync_proto::{Message, NodeName, ShareName};
 use thiserror::Error;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch as cell;
 
 use crate::config::{self, Config, ConfigError};
@@ -139,6 +139,7 @@ pub fn run(file: &Path) -> Result<(), DaemonError> {
         .enable_all()
         .build()
         .map_err(DaemonError::system("threads"))?;
+    let signals = Signals::listen(&runtime).map_err(DaemonError::system("signals"))?;
     let pool = Pool::start(WORKERS).map_err(DaemonError::system("threads"))?;
     let node = Arc::new(Node::new(config, identity.fingerprint().to_string(), &pool));
     let (stop, stopped) = cell::channel(false);
@@ -151,12 +152,12 @@ pub fn run(file: &Path) -> Result<(), DaemonError> {
             .spawn(move || gauges.gauges(&asleep))
             .map_err(DaemonError::system("threads"))?;
         tell_manager(notify::ready(&node.summary()));
-        let ended = runtime.block_on(node.signals()).map_err(DaemonError::system("signals"));
+        runtime.block_on(node.heed(signals));
         drop(wake);
         if thread.join().is_err() {
             tracing::error!("the gauges' thread panicked");
         }
-        ended
+        Ok(())
     });
 
     tell_manager(notify::stopping());
@@ -166,6 +167,24 @@ pub fn run(file: &Path) -> Result<(), DaemonError> {
     pool.stop();
     runtime.shutdown_timeout(Duration::from_millis(500));
     result
+}
+
+/// The signals that the daemon heeds, from before it starts anything: until then they end it at once.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    fn listen(runtime: &tokio::runtime::Runtime) -> std::io::Result<Self> {
+        let _inside = runtime.enter();
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
 }
 
 fn tell_manager(told: std::io::Result<()>) {
@@ -292,15 +311,12 @@ impl Node {
     }
 
     /// Waits for signals; returns at SIGTERM or SIGINT.
-    async fn signals(self: &Arc<Self>) -> std::io::Result<()> {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut hang_up = signal(SignalKind::hangup())?;
+    async fn heed(self: &Arc<Self>, mut signals: Signals) {
         loop {
             tokio::select! {
-                _ = terminate.recv() => return Ok(()),
-                _ = interrupt.recv() => return Ok(()),
-                _ = hang_up.recv() => {
+                _ = signals.terminate.recv() => return,
+                _ = signals.interrupt.recv() => return,
+                _ = signals.hang_up.recv() => {
                     let node = self.clone();
                     let reloaded = tokio::task::spawn_blocking(move || node.reload_config()).await;
                     match reloaded {

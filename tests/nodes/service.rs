@@ -1,10 +1,12 @@
 //! The daemon as service managers, monitoring and scripts see it.
 
 use std::fs;
-use std::os::unix::net::UnixDatagram;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
 
 use crate::support::{Node, PATIENCE, Pair, seen, unique, until};
 
@@ -50,6 +52,22 @@ fn sigterm_during_the_first_scan_and_without_peers() {
     pair.a.stop();
     pair.start();
     pair.wait_until_consistent();
+}
+
+#[test]
+fn signals_are_heeded_from_the_first_moment_on() {
+    let mut pair = Pair::new();
+    for signal in [Signal::TERM, Signal::HUP].repeat(5) {
+        pair.a.launch();
+        // Bound before the shares are started.
+        let control = pair.a.home.join("etc/control.sock");
+        until("it begins to listen", || UnixStream::connect(&control).map(drop));
+        pair.a.signal(signal);
+        if signal == Signal::HUP {
+            pair.a.wait_until_ready();
+        }
+        pair.a.stop();
+    }
 }
 
 #[test]

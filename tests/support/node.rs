@@ -42,7 +42,7 @@ impl Ran {
 #[derive(Debug)]
 pub(crate) struct Node {
     pub(crate) name: String,
-    home: PathBuf,
+    pub(crate) home: PathBuf,
     /// The directory of the share [`SHARE`].
     pub(crate) root: PathBuf,
     pub(crate) listen: SocketAddr,
