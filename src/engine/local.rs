@@ -95,8 +95,12 @@ impl Engine {
         let now = cx.now.mono;
         let rename = self.renames.remove(path);
         if self.settle.contains(path) {
-            // Something happened since: the next look decides.
-            return self.rename_off(cx, rename);
+            // Something happened since: the next look decides. That the name was free while
+            // another had its file stays true.
+            return match (look, rename) {
+                (Look::Absent, Some(rename)) => self.renamed(cx, path, rename),
+                (_, rename) => self.rename_off(cx, rename),
+            };
         }
         match &look {
             Look::Busy => {

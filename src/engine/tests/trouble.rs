@@ -8,7 +8,7 @@ use recsync_proto::message::{Announcement, Lane, ShareMessage};
 use super::harness::{Dice, START_NS, What, World, file, path};
 use crate::engine::conflict::{Digits, copy_path};
 use crate::engine::version;
-use crate::engine::{Effect, Event, GuardEvent, Hint, Input, Look, MaxDelete};
+use crate::engine::{Action, Effect, Event, GuardEvent, Hint, Input, Look, MaxDelete};
 use crate::index::IndexRead as _;
 use crate::tree::TreeError;
 
@@ -80,6 +80,22 @@ fn what_was_seen_before_a_scan_does_not_enter_the_index_behind_it() {
         world.check_quiet();
         world.check_absent(1, "d/1.wav");
     }
+}
+
+#[test]
+fn a_rename_is_one_though_a_scan_misses_the_old_name_meanwhile() {
+    let mut world = with_calls(1);
+    let old = path("d/0.wav");
+    world.rename(0, "d/0.wav", "d/1.wav");
+    let answer =
+        hold(&mut world, 0, |job| matches!(job, Effect::Look { path, .. } if *path == old));
+    world.scan(0);
+    world.settle();
+    world.input(0, answer);
+    world.settle();
+    world.check_quiet();
+    let ops = world.nodes[1].ops();
+    assert!(ops.iter().any(|op| matches!(op.action, Action::Move { .. })), "{ops:?}");
 }
 
 #[test]
