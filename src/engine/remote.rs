@@ -88,6 +88,8 @@ struct Link {
     deferred: BTreeMap<SharePath, Vec<Ack>>,
     /// Acknowledgements came that may move the cursor.
     acked: bool,
+    /// The peer announced something behind what was seen of its log.
+    saw_more: bool,
     /// The peer has announced all that there was when the link came up.
     heard_all: bool,
 }
@@ -145,6 +147,7 @@ impl Link {
             acks: Vec::new(),
             deferred: BTreeMap::new(),
             acked: false,
+            saw_more: false,
             heard_all: false,
         }
     }
@@ -353,6 +356,9 @@ impl Engine {
         if let Some(peer) = self.peers.get_mut(name)
             && let Some((_, seen)) = &mut peer.cursor.seen
         {
+            if let Some(link) = peer.link.as_mut().filter(|_| *seen < seq) {
+                link.saw_more = true;
+            }
             *seen = (*seen).max(seq);
         }
         let owed = Owed { peer: name.clone(), seq, held: false, dead: record.is_tombstone() };
@@ -492,12 +498,16 @@ impl Engine {
             let message = ShareMessage::Acks(std::mem::take(&mut link.acks));
             cx.effects.push(Effect::Send { peer: name.clone(), lane: Lane::Live, message });
         }
+        // Before anything of it is acknowledged: a peer whose machine is put back to an older state
+        // is known by it, and would use its positions again.
+        let mut moved = std::mem::take(&mut link.saw_more);
         if std::mem::take(&mut link.acked) {
             let through = cx.index.acked_through(name, peer.cursor.acked)?;
-            if through > peer.cursor.acked {
-                peer.cursor.acked = through;
-                cx.index.write(&Write::Peer(name.clone(), peer.cursor.clone()))?;
-            }
+            moved |= through > peer.cursor.acked;
+            peer.cursor.acked = peer.cursor.acked.max(through);
+        }
+        if moved {
+            cx.index.write(&Write::Peer(name.clone(), peer.cursor.clone()))?;
         }
         let mut lanes = Lanes { engine: self, name, link, acked: peer.cursor.acked };
         lanes.again(cx)?;
