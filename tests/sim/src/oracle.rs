@@ -32,6 +32,8 @@ pub fn digest(bytes: &[u8]) -> Digest {
 /// What is known of one content at one path.
 #[derive(Debug, Clone, Default)]
 struct Instance {
+    /// How many bytes it has.
+    len: usize,
     /// How often users put it there.
     puts: u32,
     /// Nodes whose users saw it there and took it away since it was put there last.
@@ -96,6 +98,7 @@ impl Oracle {
         self.closed.insert(digest);
         if !bytes.is_empty() {
             let instance = self.instances.entry((path.to_vec(), digest)).or_default();
+            instance.len = bytes.len();
             instance.puts += 1;
             instance.contested |= instance.destroyed_at.iter().any(|other| other != node);
             instance.destroyed_at.clear();
@@ -108,26 +111,27 @@ impl Oracle {
         let digest = digest(bytes);
         let in_doubt =
             self.unsettled.iter().any(|((at, _), (content, _))| at == node && *content == digest);
-        if self.moved.contains(&(path.to_vec(), digest)) {
-            for ((_, content), instance) in &mut self.instances {
-                if *content == digest {
-                    instance.destroyed_at.insert(node.to_owned());
-                    instance.revived = true;
-                }
-            }
-        } else if is_conflict_copy(path) {
-            // Under this name it stood for the instances whose names it may have been made from.
-            let family = family(path);
-            for ((instance_of, content), instance) in &mut self.instances {
-                if *content == digest && self::family(instance_of) == family {
-                    instance.destroyed_at.insert(node.to_owned());
-                    instance.revived |= in_doubt;
-                }
-            }
-        } else if let Some(instance) = self.instances.get_mut(&(path.to_vec(), digest)) {
+        let is_moved = self.moved.contains(&(path.to_vec(), digest));
+        for instance in self.standing_for(path, digest) {
             instance.destroyed_at.insert(node.to_owned());
-            instance.revived |= in_doubt;
+            instance.revived |= is_moved || in_doubt;
         }
+    }
+
+    /// Returns the instances for which a content at a path stands: under the name of a conflict copy those
+    /// whose names it may have been made from, and where recsync moved it any.
+    fn standing_for(&mut self, path: &[u8], digest: Digest) -> impl Iterator<Item = &mut Instance> {
+        let is_moved = self.moved.contains(&(path.to_vec(), digest));
+        let (is_copy, path) = (is_conflict_copy(path), path.to_vec());
+        let stands = move |of: &[u8]| match is_copy {
+            true => family(of) == family(&path),
+            false => of == path,
+        };
+        let of_it = self
+            .instances
+            .iter_mut()
+            .filter(move |((of, content), _)| *content == digest && (is_moved || stands(of)));
+        of_it.map(|(_, instance)| instance)
     }
 
     /// Forgets the doubt about what a node has noted as installed.
@@ -181,9 +185,8 @@ impl Oracle {
         for (path, seen) in before {
             if let Some(digest) = file(seen)
                 && after.get(path).and_then(file) != Some(digest)
-                && let Some(instance) = self.instances.get_mut(&(path.clone(), digest))
             {
-                instance.cut = true;
+                self.standing_for(path, digest).for_each(|instance| instance.cut = true);
             }
         }
         for (path, seen) in after {
@@ -208,8 +211,14 @@ impl Oracle {
 
     /// Judges the trees when everything has come to rest.
     ///
-    /// `forgets` tells that an index was lost: what was deleted meanwhile comes back then.
-    pub fn judge(&mut self, nodes: &[(String, Picture)], forgets: bool) {
+    /// `hidden` holds what lies in recsync's own directories; `forgets` tells that an index was lost:
+    /// what was deleted meanwhile comes back then.
+    pub fn judge(
+        &mut self,
+        nodes: &[(String, Picture)],
+        hidden: &BTreeMap<Digest, String>,
+        forgets: bool,
+    ) {
         self.compare(nodes);
         let Some((_, tree)) = nodes.first() else { return };
         let mut kept = BTreeSet::new();
@@ -237,13 +246,23 @@ impl Oracle {
                         shown(path)
                     ));
                 }
-            } else if !kept.contains(digest)
-                && (!instance.cut || self.shipped.contains(&(path.clone(), *digest)))
-            {
-                wrongs.push(format!("lost: {digest:?}, written at {}, is nowhere", shown(path)));
+            } else if !kept.contains(digest) && (!instance.cut || self.is_shipped(path, *digest)) {
+                let (path, len) = (shown(path), instance.len);
+                wrongs.push(match hidden.get(digest) {
+                    Some(at) => {
+                        format!("lost: hidden: {len} bytes written at {path} are only at {at}")
+                    }
+                    None => format!("lost: nowhere: {len} bytes written at {path}"),
+                });
             }
         }
         self.wrongs.extend(wrongs);
+    }
+
+    /// True if recsync has put a content there, or beside as a conflict copy.
+    fn is_shipped(&self, path: &[u8], digest: Digest) -> bool {
+        let beside = |of: &[u8]| is_conflict_copy(of) && family(of) == family(path);
+        self.shipped.iter().any(|(of, shipped)| *shipped == digest && (of == path || beside(of)))
     }
 
     fn compare(&mut self, nodes: &[(String, Picture)]) {
@@ -294,6 +313,18 @@ pub fn picture(fs: &Fs) -> Picture {
         picture.insert(path.to_vec(), Seen { what, mode, owner, mtime_ns });
     });
     picture
+}
+
+/// Returns what files in recsync's own directory hold, and where.
+pub fn hidden(node: &str, fs: &Fs) -> BTreeMap<Digest, String> {
+    let mut hidden = BTreeMap::new();
+    let Ok(own) = fs.resolve(&[b".recsync"]) else { return hidden };
+    walk(fs, own, b".recsync", &mut |path, id| {
+        if let Ok(bytes) = fs.bytes(id) {
+            hidden.insert(digest(bytes), format!("{node}:{}", shown(path)));
+        }
+    });
+    hidden
 }
 
 /// Visits everything below a directory but recsync's own.

@@ -390,9 +390,13 @@ fn run(script: &mut Script, step: Step, scene: &mut Scene<'_>) -> Result<(), Tre
             let id = find(scene.fs, &path)?;
             let old = scene.fs.bytes(id)?.clone();
             let idle = scene.fs.writers(id) == 0;
-            scene.oracle.destroy(scene.node, &path, &old);
+            // Cut to the length that it has, it holds what it held.
+            let is_new = old.len() as u64 != len;
+            if is_new {
+                scene.oracle.destroy(scene.node, &path, &old);
+            }
             scene.fs.set_len(id, len)?;
-            if idle {
+            if idle && is_new {
                 scene.oracle.put(scene.node, &path, &scene.fs.bytes(id)?.clone());
             }
             scene.tell(format_args!("truncates {} to {len}", shown(&path)));
@@ -455,11 +459,18 @@ fn run(script: &mut Script, step: Step, scene: &mut Scene<'_>) -> Result<(), Tre
 fn written(script: &mut Script, scene: &mut Scene<'_>) -> Result<Id, TreeError> {
     let id = script.handle.ok_or(TreeError::NotFound)?;
     if std::mem::take(&mut script.fresh) {
-        let path = scene.fs.path_of(id).unwrap_or_else(|| script.path.clone());
+        // While recsync has it out of the share, it is still what the user opened there.
+        let named = scene.fs.path_of(id).filter(|path| !is_private(path));
+        let path = named.unwrap_or_else(|| script.path.clone());
         let old = scene.fs.bytes(id)?.clone();
         scene.oracle.destroy(scene.node, &path, &old);
     }
     Ok(id)
+}
+
+/// True for what lies in recsync's own directory.
+fn is_private(path: &[u8]) -> bool {
+    path.starts_with(b".recsync/")
 }
 
 fn close(script: &mut Script, scene: &mut Scene<'_>) {
@@ -471,8 +482,7 @@ fn close(script: &mut Script, scene: &mut Scene<'_>) {
     // A user's own unlink or replacement took the name: the bytes go with the handle. recsync
     // never unlinks, so what it displaced still has a name in its own directory.
     if let Some(path) = named {
-        let private = path.starts_with(b".recsync/");
-        if last && private {
+        if last && is_private(&path) {
             scene.oracle.put(scene.node, &script.path, &bytes);
         } else if last {
             scene.oracle.put(scene.node, &path, &bytes);

@@ -46,7 +46,9 @@ impl Watcher {
     pub fn read<M: Meanwhile>(&mut self, tree: &SimTree<M>) -> Vec<Report> {
         let mut reports = Vec::new();
         for path in self.unlisted.clone() {
-            self.renew(tree, &path, &mut reports);
+            // What is in it was not heard of, and is no news: a scan tells.
+            self.renew(tree, &path, &mut Vec::new());
+            reports.push(Report::Scan(path));
         }
         let notices = tree.disk().fs.take_notices();
         if notices.len() > self.room && mutant!(IgnoreOverflow) {

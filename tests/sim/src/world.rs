@@ -16,7 +16,7 @@ use crate::invariants::{Said, acked};
 use crate::machine::{Chronicle, Faults, Machine, SharedChronicle};
 use crate::net::{Net, Sending, Way};
 use crate::node::{Node, SETTLE, Task, Wants};
-use crate::oracle::{Picture, SeenBody, picture, shown};
+use crate::oracle::{Picture, SeenBody, hidden, picture, shown};
 use crate::rng::Rng;
 use crate::rows::Rows;
 use crate::story::{Story, Telling};
@@ -715,7 +715,9 @@ impl World {
     fn judge(&mut self) {
         let pictures = self.pictures();
         let forgets = self.history.forgets() || self.rejected;
-        lock(&self.chronicle).oracle.judge(&pictures, forgets);
+        let hidden = self.nodes.iter().flat_map(|node| hidden(node.name.as_str(), &node.disk().fs));
+        let hidden = hidden.collect();
+        lock(&self.chronicle).oracle.judge(&pictures, &hidden, forgets);
         for (index, (_, picture)) in pictures.iter().enumerate() {
             self.check_index(index, picture);
         }
