@@ -248,6 +248,18 @@ impl Engine {
         let look = look.found();
         match (absorb(entry.installed.as_ref(), look), look) {
             (Local::Nothing, _) => {}
+            (
+                Local::Refresh | Local::Metadata { .. },
+                Look::Found { content, fingerprint, owner },
+            ) if self.has_another_name(cx, path, &entry, fingerprint)? => {
+                // Whoever takes the other name away has put its bytes here, and knows of no other
+                // version: that is a change, though the bytes are the same.
+                let object = installed(content.clone(), fingerprint, owner.as_ref());
+                if self.await_rename(cx, path, &object, dirt)? {
+                    return Ok(());
+                }
+                self.written(cx, path, object, dirt)?;
+            }
             (Local::Refresh, Look::Found { fingerprint, .. }) => {
                 if let Some(installed) = &mut entry.installed {
                     installed.fingerprint = *fingerprint;
@@ -439,6 +451,30 @@ impl Engine {
                 Ok(false)
             }
         }
+    }
+
+    /// True if the object found is another one than was installed there, and is installed with the
+    /// same bytes under another name.
+    fn has_another_name(
+        &self,
+        cx: &Cx<'_>,
+        path: &SharePath,
+        entry: &Entry,
+        found: &Fingerprint,
+    ) -> Result<bool, IndexError> {
+        let Some(known) = entry.installed.as_ref().filter(|known| !known.content.is_dir()) else {
+            return Ok(false);
+        };
+        if (known.fingerprint.fs, known.fingerprint.ino) == (found.fs, found.ino) {
+            return Ok(false);
+        }
+        for other in cx.index.installed_inode(found.fs, found.ino, NAMES_MAX)? {
+            let installed = cx.entry(&other)?.installed;
+            if other != *path && installed.is_some_and(|there| there.content == known.content) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// If the object found has the inode and the content of one installed under another name,

@@ -434,3 +434,42 @@ fn a_conflict_of_a_conflict_copy_keeps_all_three() {
     assert!(world.nodes[0].disk.objects.keys().all(|path| !twice(&path.to_string())));
     world.check_file(0, &copy, "ours, edited there");
 }
+
+#[test]
+fn a_file_renamed_over_another_with_equal_bytes_is_a_version_of_its_own() {
+    for restart in [false, true] {
+        let mut world = with_files(&[("a.wav", "one"), ("b.wav", "one")]);
+        world.cut(0, 1);
+        world.settle();
+        world.write(1, "a.wav", "two");
+        world.settle();
+        // Whoever deletes the one name here has put its bytes under the other.
+        world.rename(0, "b.wav", "a.wav");
+        if restart {
+            world.restart(0);
+        }
+        world.settle();
+        world.link(0, 1);
+        world.settle();
+        world.check_quiet();
+        assert_eq!(tree(&world, 1), ["a! = two", "a.wav = one"], "restart: {restart}");
+    }
+}
+
+#[test]
+fn a_file_renamed_over_one_that_is_about_to_be_replaced_is_kept() {
+    let mut world = with_files(&[("a.wav", "one"), ("b.wav", "one")]);
+    world.cut(0, 1);
+    world.settle();
+    world.write(1, "a.wav", "two");
+    world.settle();
+    // The change is known here, and its bytes have not come.
+    world.link(0, 1);
+    while !world.nodes[0].entry("a.wav").pending {
+        assert!(world.act(), "the change is heard of");
+    }
+    world.rename(0, "b.wav", "a.wav");
+    world.settle();
+    world.check_quiet();
+    assert_eq!(tree(&world, 1), ["a! = two", "a.wav = one"]);
+}
