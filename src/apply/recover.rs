@@ -17,7 +17,7 @@ use recsync_proto::{Content, SharePath};
 use thiserror::Error;
 
 use super::run::sync_names;
-use super::switch::move_to;
+use super::switch::{make_above, move_to};
 use super::{exchanged_id, exchanged_name, is_same_object};
 use crate::index::{IndexError, IndexRead, Intent};
 use crate::observe::hash;
@@ -203,10 +203,9 @@ impl<T: Tree> Recovery<'_, T> {
                 self.moved(&intent.displaced, &path);
                 Ok(())
             }
-            // The name was given to something new: both are kept as they are.
-            Err(TreeError::Exists) => {
-                self.report.kept.push(intent.displaced.clone());
-                Ok(())
+            // The name was given to something new, or its directory is gone.
+            Err(TreeError::Exists | TreeError::NotFound | TreeError::WrongKind) => {
+                self.keep_in_share(&intent.displaced, &intent.path, intent.id)
             }
             Err(error) => Err(error),
         }
@@ -246,8 +245,16 @@ impl<T: Tree> Recovery<'_, T> {
         })
     }
 
-    /// Keeps a local change: under its own name if that is free, else beside it.
+    /// Keeps a local change: under its own name if that is free, else beside it, in its directory,
+    /// which is made again if it is gone.
     fn keep_in_share(&mut self, temp: &Place, path: &SharePath, id: u64) -> Result<(), TreeError> {
+        let mut made = Vec::new();
+        // Where that cannot be, the rename says so.
+        let _as_far_as_it_went = make_above(self.tree, path, &mut made);
+        for dir in made {
+            self.touch(&Place::Share(dir.clone()));
+            self.report.dirty.push(dir);
+        }
         let mut name = path.clone();
         for _ in 0..NAMES_MAX {
             let place = Place::Share(name.clone());
@@ -262,7 +269,7 @@ impl<T: Tree> Recovery<'_, T> {
                 Err(error) => return Err(error),
             }
         }
-        // Its directory is gone, or no name is free: better in the trash than nowhere.
+        // There can be no such directory, or no name is free: better in the trash than nowhere.
         self.move_to_trash(temp, &trash_place(self.day, path, id))
     }
 

@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 
 use recsync_proto::SharePath;
 
-use super::stage::{discard, stage};
-use super::switch::{Left, Switched, switch};
+use super::stage::stage;
+use super::switch::{Left, Switched, clear, switch};
 use super::{Undone, is_same_object};
 use crate::engine::{Done, Op, Outcome};
 use crate::sys::Failpoint;
@@ -31,7 +31,7 @@ pub fn run<T: Tree>(tree: &T, ops: Vec<Op>) -> Vec<(u64, Outcome)> {
         switched.push(staged.and_then(|staged| {
             let switched = switch(tree, op, staged.as_ref());
             if let (Err(_), Some(staged)) = (&switched, &staged) {
-                discard(tree, staged);
+                clear(tree, op, staged);
             }
             switched
         }));

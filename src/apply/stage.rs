@@ -56,21 +56,12 @@ pub(super) fn stage<T: Tree>(tree: &T, ops: &[Op]) -> Vec<Result<Option<Staged>,
 /// stays is found at the next start.
 pub(super) fn discard<T: Tree>(tree: &T, staged: &Staged) {
     let place = Place::Temp(staged.name.clone());
-    // After an exchange the name may hold somebody's object.
-    if !tree.stat(&place).is_ok_and(|found| is_ours(staged, &found)) {
-        return;
-    }
     let _left = match &staged.transfer {
         Some(transfer) if *transfer == staged.name => Ok(()),
         Some(transfer) => tree.rename(&place, &Place::Temp(transfer.clone())),
         None if staged.stat.kind == Kind::Dir => tree.remove_dir(&place),
         None => tree.remove_private(&place),
     };
-}
-
-/// True if a stat shows the staged object.
-pub(super) fn is_ours(staged: &Staged, found: &Fingerprint) -> bool {
-    (found.kind, found.fs, found.ino) == (staged.stat.kind, staged.stat.fs, staged.stat.ino)
 }
 
 fn make<T: Tree>(tree: &T, op: &Op) -> Result<Option<Making<T::File>>, Undone> {

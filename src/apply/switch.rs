@@ -8,7 +8,7 @@
 use recsync_proto::path::COMPONENT_LEN_MAX;
 use recsync_proto::{Owner, SharePath};
 
-use super::stage::{Staged, give, is_ours};
+use super::stage::{Staged, discard, give};
 use super::{Undone, is_expected, is_same_object, writer_at};
 use crate::engine::{Action, Op};
 use crate::sys::Failpoint;
@@ -127,12 +127,18 @@ pub(super) fn switch<T: Tree>(
 /// Makes the directories above the path of an operation that puts something there.
 fn make_parents<T: Tree>(tree: &T, op: &Op, made: &mut Vec<SharePath>) -> Result<(), Undone> {
     let adds = !matches!(op.action, Action::Remove | Action::Metadata { .. });
-    if !adds || op.expect.is_some() {
-        return Ok(());
-    }
+    if !adds || op.expect.is_some() { Ok(()) } else { make_above(tree, &op.path, made) }
+}
+
+/// Makes the directories above a path that are not there.
+pub(super) fn make_above<T: Tree>(
+    tree: &T,
+    path: &SharePath,
+    made: &mut Vec<SharePath>,
+) -> Result<(), Undone> {
     let mut missing = Vec::new();
     let mut above = None;
-    for dir in op.path.ancestors() {
+    for dir in path.ancestors() {
         match tree.stat(&Place::Share(dir.clone())) {
             Ok(found) if found.kind == Kind::Dir => {
                 above = Some(found);
@@ -241,36 +247,62 @@ fn move_displaced<T: Tree>(
     Ok(Some(place))
 }
 
-/// Takes back an exchange whose other half was not what it should be.
+/// Takes back an exchange whose other half was not what it should be. What is left under the
+/// temporary name is [`clear`]'s.
 fn put_back<T: Tree>(tree: &T, op: &Op, staged: &Staged, why: Undone) -> Undone {
     let (path, temp) = (Place::Share(op.path.clone()), Place::Temp(staged.name.clone()));
     let back = match tree.exchange(&temp, &path) {
-        // Somebody removed the new object at once: the name is free.
-        Err(TreeError::NotFound) => tree.rename(&temp, &path),
+        // Somebody removed the new object at once, perhaps with its directory: the name is free.
+        Err(TreeError::NotFound) => {
+            return bring(tree, &temp, &path).map_or(Undone::Changed, |_| why);
+        }
         back => back,
     };
-    if back.is_err() {
-        keep(tree, op, &temp);
-        return Undone::Changed;
-    }
-    match tree.stat(&temp) {
-        Ok(found) if !is_ours(staged, &found) => {
-            // Somebody put a third object under the name in that instant: the latest, so it
-            // belongs there, and the other one is kept.
+    match back.and_then(|()| tree.stat(&temp)) {
+        Ok(found) if is_untouched(tree, staged, &found) => why,
+        Ok(_) => {
+            // Somebody put a third object under the name in that instant, or wrote to ours there:
+            // the latest, so it belongs there, and the other one is kept.
             let _either_way = tree.exchange(&temp, &path);
-            keep(tree, op, &temp);
             Undone::Changed
         }
-        _ => why,
+        Err(_) => Undone::Changed,
     }
 }
 
-/// Keeps an object that came out and has no way back: where the expected one was to go, or else
-/// under its temporary name, which the next start does not remove.
-fn keep<T: Tree>(tree: &T, op: &Op, temp: &Place) {
-    if let Some(place) = &op.displaced {
-        let _stays = move_to(tree, temp, place);
+/// Clears away what an operation that was not done has left under its temporary name: the staged
+/// object is discarded, one that came out and has no way back is kept. Best effort: what stays is found
+/// at the next start.
+pub(super) fn clear<T: Tree>(tree: &T, op: &Op, staged: &Staged) {
+    let temp = Place::Temp(staged.name.clone());
+    match tree.stat(&temp) {
+        Ok(found) if is_untouched(tree, staged, &found) => discard(tree, staged),
+        Ok(_) => keep(tree, op, &temp),
+        Err(_) => {}
     }
+}
+
+/// True if a stat of the temporary shows the staged object, and nobody has written to it or put
+/// something into it while it had its name in the share.
+fn is_untouched<T: Tree>(tree: &T, staged: &Staged, found: &Fingerprint) -> bool {
+    let temp = Place::Temp(staged.name.clone());
+    is_same_object(&staged.stat, found)
+        && match found.kind {
+            Kind::Dir => tree.list(&temp).is_ok_and(|names| names.is_empty()),
+            kind => writer_at(tree, &temp, kind) != Ok(Writer::Some),
+        }
+}
+
+/// Keeps an object that came out and has no way back: the expected one where it was to go, one of
+/// somebody's beside the name that it had, where a look finds it; and if that cannot be, anywhere.
+fn keep<T: Tree>(tree: &T, op: &Op, from: &Place) {
+    let beside = Place::Share(op.beside.clone());
+    let is_expected = op.expect.is_some_and(|expect| expect_object_at(tree, from, &expect).is_ok());
+    let mut places: Vec<&Place> = std::iter::once(&beside).chain(&op.displaced).collect();
+    if is_expected {
+        places.reverse();
+    }
+    places.into_iter().find(|place| *place == from || bring(tree, from, place).is_ok());
 }
 
 fn remove<T: Tree>(tree: &T, op: &Op) -> Result<Switched<T::File>, Undone> {
@@ -291,9 +323,12 @@ fn remove<T: Tree>(tree: &T, op: &Op) -> Result<Switched<T::File>, Undone> {
     let place = move_to(tree, &path, place_for_displaced(op)?)?;
     Failpoint::Displaced.hit();
     if let Err(why) = expect_object_at(tree, &place, expect) {
-        // If its name is taken again, it is kept where it is.
-        let back = tree.rename(&place, &path);
-        return Err(if back.is_ok() { why } else { Undone::Changed });
+        if tree.rename(&place, &path).is_ok() {
+            return Err(why);
+        }
+        // Its name is taken again.
+        keep(tree, op, &place);
+        return Err(Undone::Changed);
     }
     switched.touch(&place);
     switched.displaced = Some(place);
@@ -462,6 +497,14 @@ fn expect_object_at<T: Tree>(tree: &T, place: &Place, expect: &Fingerprint) -> R
 
 fn place_for_displaced(op: &Op) -> Result<&Place, Undone> {
     op.displaced.as_ref().ok_or_else(|| bug("there is no place for what it displaces"))
+}
+
+/// Moves an object to a free name, into directories that are made if they are gone. Returns where.
+fn bring<T: Tree>(tree: &T, from: &Place, to: &Place) -> Result<Place, Undone> {
+    if let Place::Share(path) = to {
+        make_above(tree, path, &mut Vec::new())?;
+    }
+    move_to(tree, from, to)
 }
 
 /// Moves an object to a free name: in the trash another one if the name is taken. Returns where.

@@ -71,6 +71,10 @@ fn copy(path: &SharePath) -> Place {
     Place::Share(path.parent().join(&[path.name(), b".conflict"].concat()).unwrap())
 }
 
+fn beside(path: &SharePath) -> SharePath {
+    path.parent().join(&[path.name(), b".beside"].concat()).unwrap()
+}
+
 fn old_file(share: &Share) {
     share.put("a", OLD);
 }
@@ -268,6 +272,7 @@ impl Scenario {
             expect: share.tree.stat(&Place::Share(path.clone())).ok(),
             action: (self.action)(&share),
             displaced: self.displaced.map(|displaced| displaced(&path)),
+            beside: beside(&path),
             path,
         };
         (share, op)
@@ -312,6 +317,11 @@ fn contents(world: &World) -> BTreeSet<(String, Vec<u8>)> {
 /// The contents of all objects, `.recsync` too.
 fn everywhere(share: &Share) -> BTreeSet<Vec<u8>> {
     share.below("").values().map(Held::content).collect()
+}
+
+/// True if a name holds these bytes.
+fn holds(share: &Share, name: &str, bytes: &[u8]) -> bool {
+    share.world().get(name).is_some_and(|held| held.content() == [b"file ", bytes].concat())
 }
 
 fn one(outcomes: Vec<(u64, Outcome)>, id: u64) -> Outcome {
@@ -595,18 +605,20 @@ fn what_somebody_does_is_not_lost_though_the_way_back_fails() {
 }
 
 #[test]
-fn who_saves_last_has_the_name() {
+fn who_saves_last_has_the_name_and_the_other_is_beside() {
     let last = b"what was saved last";
     for scenario in scenarios().into_iter().filter(|scenario| scenario.displaced.is_some()) {
         for step in 0.. {
             let mut met = false;
             for second in step + 1..step + 8 {
                 let (share, op) = scenario.begin();
-                let acted = Mutex::new(false);
+                let (acted, over) = (Mutex::new(false), Mutex::new(false));
                 let later = Faulty::act(&share.tree, second, || {
                     let mut acted = acted.lock().unwrap();
                     *acted &= !share.at("a").is_dir();
                     if *acted {
+                        // Who saves over what was saved before has no more use for that.
+                        *over.lock().unwrap() = holds(&share, "a", USER);
                         share.put_anew("a", last);
                     }
                 });
@@ -621,9 +633,86 @@ fn who_saves_last_has_the_name() {
                 if both && *acted.lock().unwrap() {
                     let why = format!("{}: at steps {step} and {second}", scenario.name);
                     assert_eq!(share.read("a"), last, "{why}");
+                    let user = [b"file ", USER].concat();
+                    let kept = share.world().values().any(|held| held.content() == user);
+                    assert!(kept || *over.lock().unwrap(), "{why}: the first is in no tree");
                 }
             }
             if !met {
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_written_to_the_new_object_is_kept_though_it_is_taken_back() {
+    let mut met = 0;
+    for scenario in scenarios().into_iter().filter(|scenario| scenario.displaced.is_some()) {
+        for step in 0.. {
+            let mut was_met = false;
+            for (failing, count) in (step..step + 4).flat_map(|at| [(at, 1), (at, 2)]) {
+                let (share, op) = scenario.begin();
+                let acted = Mutex::new(false);
+                let failing = Faulty::new(&share.tree, failing, Fault::Fail(count));
+                let faulty = Faulty::act(&failing, step, || {
+                    let is_dir =
+                        share.at("a").is_dir() && scenario.name == "a directory for a file";
+                    let name = if is_dir { "a/user" } else { "a" };
+                    if is_dir || holds(&share, "a", NEW) {
+                        share.put(name, USER);
+                        *acted.lock().unwrap() = true;
+                    }
+                });
+                let outcome = one(run(&faulty, vec![op.clone()]), op.id);
+                was_met |= faulty.was_met();
+                drop(faulty);
+                let why = format!("{}: before step {step}, {outcome:?}", scenario.name);
+                let user = [b"file ", USER].concat();
+                let kept = share.world().values().any(|held| held.content() == user);
+                let acted = *acted.lock().unwrap();
+                met += u32::from(acted && outcome == Outcome::Changed);
+                assert!(kept || !acted, "{why}");
+            }
+            if !was_met {
+                break;
+            }
+        }
+    }
+    assert!(met > 0, "nothing was taken back");
+}
+
+#[test]
+fn a_directory_that_goes_away_takes_nothing_with_it() {
+    for removes in [false, true] {
+        for step in 0.. {
+            let share = Share::new();
+            share.put("d/a", OLD);
+            let path = share_path("d/a");
+            let (expect, beside) = (Some(share.stat("d/a")), beside(&path));
+            let (action, displaced) = (inline(&share), Some(copy(&path)));
+            let op = Op { id: ID, path, expect, action, displaced, beside };
+            let deleted = Mutex::new(false);
+            let faulty = Faulty::act(&share.tree, step, || {
+                if removes {
+                    let below = share.below("d");
+                    let old = [b"file ", OLD].concat();
+                    *deleted.lock().unwrap() = below.values().any(|held| held.content() == old);
+                    below.keys().for_each(|name| share.remove(&format!("d/{name}")));
+                    share.remove_dir("d");
+                } else {
+                    share.rename("d", "e");
+                }
+            });
+            let outcome = one(run(&faulty, vec![op.clone()]), op.id);
+            let was_met = faulty.was_met();
+            drop(faulty);
+            let why = format!("removed: {removes}, before step {step}, {outcome:?}");
+            let old = [b"file ", OLD].concat();
+            let kept = share.world().values().any(|held| held.content() == old);
+            assert!(kept || *deleted.lock().unwrap(), "{why}");
+            assert_eq!(left_over(&share), Vec::<String>::new(), "{why}");
+            if !was_met {
                 break;
             }
         }
@@ -695,7 +784,8 @@ fn a_mode_that_somebody_sets_on_a_new_directory_is_never_taken_for_ours() {
     for step in 0.. {
         let share = Share::new();
         let (path, action) = (share_path("d"), Action::Dir { mode: 0o755, owner: None });
-        let op = Op { id: ID, path: path.clone(), expect: None, action, displaced: None };
+        let beside = beside(&path);
+        let op = Op { id: ID, path: path.clone(), expect: None, action, displaced: None, beside };
         let set = Mutex::new(false);
         let faulty = Faulty::act(&share.tree, step, || {
             if let Ok(dir) = share.tree.open_for_metadata(&Place::Share(path.clone())) {
@@ -814,7 +904,8 @@ fn wrong_bytes_are_refused() {
         let share = Share::new();
         let action = file(source(&share), NEW);
         let path = share_path("a");
-        let op = Op { id: ID, path, expect: None, action, displaced: None };
+        let beside = beside(&path);
+        let op = Op { id: ID, path, expect: None, action, displaced: None, beside };
         let outcome = one(run(&share.tree, vec![op]), ID);
         assert_eq!(outcome, Outcome::BadSource, "{name}");
         assert!(!share.at("a").exists(), "{name}");
@@ -835,6 +926,7 @@ fn a_transfer_that_is_not_used_is_given_back() {
             expect: expect.then_some(stale),
             action: transferred(&share),
             displaced: Some(trash(&share_path("a"))),
+            beside: share_path("a.beside"),
         };
         assert_eq!(one(run(&share.tree, vec![op]), ID), Outcome::Changed);
         assert_eq!(share.tree.list_temp().unwrap(), [whole_name(&hash_of(NEW), Seq(5))]);
@@ -852,6 +944,7 @@ fn one_batch_makes_many_changes_and_answers_each() {
         expect: None,
         action: inline(&share),
         displaced: None,
+        beside: share_path("beside"),
     };
     let gone = |id: u64, path: &str, displaced: bool| Op {
         id,
@@ -859,6 +952,7 @@ fn one_batch_makes_many_changes_and_answers_each() {
         expect: Some(share.stat(path)),
         action: Action::Remove,
         displaced: displaced.then(|| trash_place(DAY, &share_path(path), id)),
+        beside: share_path("beside"),
     };
     let bad = Op { action: file(Source::Inline(OLD.into()), NEW), ..new(5, "new/bad") };
     let ops = vec![
@@ -933,6 +1027,40 @@ fn a_local_change_that_was_removed_in_a_crash_comes_back() {
     let recovered = recover_with(&share.tree, &index).unwrap();
     assert_eq!(share.read("a"), USER);
     assert_eq!((recovered.done, recovered.kept), (vec![ID], vec![]));
+}
+
+#[test]
+fn a_local_change_that_came_out_in_a_crash_is_kept_though_its_directory_is_gone() {
+    for removed in [false, true] {
+        let share = Share::new();
+        share.put("d/a", OLD);
+        let path = share_path("d/a");
+        let (expect, beside) = (Some(share.stat("d/a")), beside(&path));
+        let action = if removed { Action::Remove } else { inline(&share) };
+        let displaced = Some(trash(&path));
+        let op = Op { id: ID, path: path.clone(), expect, action, displaced, beside };
+        let index = index_during(&op);
+        share.put_anew("d/a", USER);
+        let out = if removed { trash(&path) } else { Place::Temp(exchanged_name(ID)) };
+        share.tree.rename(&Place::Share(path), &out).unwrap();
+        share.remove_dir("d");
+        let recovered = recover_with(&share.tree, &index).unwrap();
+        assert_eq!(share.read("d/a"), USER, "removed: {removed}");
+        assert_eq!((recovered.done, recovered.troubles), (vec![ID], vec![]));
+        assert!(recovered.dirty.contains(&share_path("d")), "removed: {removed}");
+    }
+}
+
+#[test]
+fn a_local_change_that_was_removed_in_a_crash_is_kept_beside_what_has_its_name_now() {
+    let (share, op) = scenarios()[12].begin();
+    let index = index_during(&op);
+    share.put_anew("a", USER);
+    share.tree.rename(&Place::Share(share_path("a")), &trash(&share_path("a"))).unwrap();
+    share.put("a", NEW);
+    let recovered = recover_with(&share.tree, &index).unwrap();
+    assert_eq!((&*share.read("a"), &*share.read("a.conflict-x")), (NEW, USER));
+    assert_eq!(recovered.kept, [Place::Share(share_path("a.conflict-x"))]);
 }
 
 #[test]

@@ -168,6 +168,8 @@ pub struct Op {
     pub action: Action,
     /// Where an expected object goes that is replaced or removed (not for an empty directory).
     pub displaced: Option<Place>,
+    /// Where another object is kept that came out in its place and has no way back.
+    pub beside: SharePath,
 }
 
 /// What an operation does.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use recsync_proto::message::{AckState, FileRef, INLINE_LEN_MAX, Lane};
-use recsync_proto::{Content, Hash, NodeName, Owner, Record, Seq, SharePath};
+use recsync_proto::{Content, Dot, Hash, NodeName, Owner, Record, Seq, SharePath};
 
 use super::conflict::{self, Digits};
 use super::effect::{
@@ -694,8 +694,11 @@ impl Engine {
             self.locked.insert(copy.clone());
         }
         let path = running.path.clone();
+        // A number that no version of ours has: the name stands for nothing else.
+        let dot = Dot { epoch: self.epoch, seq: Seq(id) };
+        let beside = conflict::kept_path(&path, &self.settings.node, cx.now.wall_ns, dot);
         self.ops.insert(id, running);
-        cx.effects.push(Effect::Apply(Op { id, path, expect, action, displaced }));
+        cx.effects.push(Effect::Apply(Op { id, path, expect, action, displaced, beside }));
         Ok(())
     }
 

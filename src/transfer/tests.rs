@@ -202,7 +202,8 @@ fn what_was_fetched_can_be_applied_and_has_no_writer() {
     let FileRef { size, hash, .. } = want.file;
     let source = fetched.1.unwrap();
     let action = Action::File { size, hash, mtime_ns: 1, mode: 0o640, owner: None, source };
-    let op = Op { id: 1, path: share_path("a"), expect: None, action, displaced: None };
+    let (path, beside) = (share_path("a"), share_path("beside"));
+    let op = Op { id: 1, path, expect: None, action, displaced: None, beside };
     let outcomes = run(&receiver.tree, vec![op]);
     assert!(matches!(&outcomes[..], [(1, Outcome::Done(_))]), "{outcomes:?}");
     // The fetcher is still there, and holds nothing open.

@@ -10,8 +10,21 @@ use recsync_sim::world::play;
 const HISTORIES: u64 = 1_000;
 
 /// Histories that once ended wrong, and what was wrong.
-const ONCE_WRONG: [(&str, &[u64]); 1] =
-    [("a directory whose mode was set as recsync made it had two modes", &[31])];
+const ONCE_WRONG: [(&str, &[u64]); 4] = [
+    ("a directory whose mode was set as recsync made it had two modes", &[31]),
+    (
+        "what was written to a new file in the instant in which it was taken back was lost",
+        &[1_077_822, 1_089_990, 1_095_604, 1_096_821],
+    ),
+    (
+        "a file was in the trash or in .recsync/tmp, as its directory or name went in that instant",
+        &[1_001_636, 1_005_215, 1_016_402, 1_018_266],
+    ),
+    (
+        "a conflict copy that was renamed over the file it lost to was in the trash",
+        &[1_000_326, 1_011_850, 1_018_678, 1_019_765],
+    ),
+];
 
 #[test]
 fn what_once_ended_wrong_ends_well() {
