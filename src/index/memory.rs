@@ -195,23 +195,28 @@ impl Memory {
             .filter(|(_, entry)| entry.via.as_ref() == Some(peer))
             .map(|(path, entry)| (path, Entry { via: None, ..entry.clone() }))
             .collect();
-        told.iter().try_for_each(|(path, entry)| self.put_entry(path, entry))
+        told.iter().try_for_each(|(path, entry)| self.put_entry(path, entry))?;
+        self.forget_acks(peer, Seq(u64::MAX), |_| true);
+        Ok(())
     }
 
     fn put_cursor(&mut self, peer: &NodeName, cursor: &PeerCursor) -> Result<(), String> {
         rules::check_position(cursor.acked)?;
         let before = self.peers.insert(peer.clone(), cursor.clone());
         self.undo.push(Undo::Peer(peer.clone(), before));
-        let everything = cursor.acked == Seq::ZERO;
-        let last = if everything { Seq(u64::MAX) } else { cursor.acked };
-        let forgotten: Vec<Seq> = (self.acks.range(..=last))
-            .filter(|(_, by)| by.get(peer).is_some_and(|&held| everything || !held))
+        self.forget_acks(peer, cursor.acked, |held| !held);
+        Ok(())
+    }
+
+    fn forget_acks(&mut self, peer: &NodeName, last: Seq, which: impl Fn(bool) -> bool) {
+        let of_it = self.acks.range(..=last);
+        let forgotten: Vec<Seq> = of_it
+            .filter(|(_, by)| by.get(peer).is_some_and(|&held| which(held)))
             .map(|(&seq, _)| seq)
             .collect();
         for seq in forgotten {
             self.set_ack(seq, peer, None);
         }
-        Ok(())
     }
 
     fn note_ack(&mut self, peer: &NodeName, seq: Seq, held: bool) -> Result<(), String> {

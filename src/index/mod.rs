@@ -312,9 +312,10 @@ pub enum Write {
         held: bool,
     },
     /// Replaces a peer's cursor; acks out of order at or below `acked` are forgotten but for held
-    /// ones, all of them if `acked` is zero. Refused: an `acked` beyond 2^62.
+    /// ones. Refused: an `acked` beyond 2^62.
     Peer(NodeName, PeerCursor),
-    /// A peer has another index than before: nothing counts any more as having come from it.
+    /// A peer has another index than before: nothing counts any more as having come from it, or as
+    /// acknowledged by it out of order.
     /// Takes time in proportion to the number of entries.
     Unlearned(NodeName),
     /// A hybrid logical clock reading that was used; the highest is kept.

@@ -316,14 +316,9 @@ impl Store {
             "UPDATE peers SET epoch = ?2, head = ?3, acked = ?4 WHERE id = ?1",
             params![id, epoch, head, acked],
         )?;
-        if acked == 0 {
-            self.run("DELETE FROM acks WHERE peer = ?1", [id]).map(drop)
-        } else {
-            // At or below the cursor as it was there are only held ones.
-            let sql = "DELETE FROM acks
-                WHERE seq > ?2 AND seq <= ?3 AND peer = ?1 AND NOT held";
-            self.run(sql, [id, before, acked]).map(drop)
-        }
+        // At or below the cursor as it was there are only held ones.
+        let sql = "DELETE FROM acks WHERE seq > ?2 AND seq <= ?3 AND peer = ?1 AND NOT held";
+        self.run(sql, [id, before, acked]).map(drop)
     }
 
     /// Returns the number of a peer's row, which is made if there is none.
@@ -398,7 +393,9 @@ impl Index for Store {
             Write::Unlearned(peer) => {
                 let unlearn =
                     "UPDATE entries SET via = NULL WHERE via = (SELECT id FROM peers WHERE name = ?1)";
-                store.run(unlearn, [peer.as_str()]).map(drop)
+                store.run(unlearn, [peer.as_str()])?;
+                let forget = "DELETE FROM acks WHERE peer = (SELECT id FROM peers WHERE name = ?1)";
+                store.run(forget, [peer.as_str()]).map(drop)
             }
             Write::Clock(reading) => store.raise_clock(*reading),
             Write::Stand(guard, stand) => store.put_stand(*guard, *stand),

@@ -204,7 +204,7 @@ on_both! {
     pending_comes_newest_first, intents_read_back, what_guards_remember_reads_back,
     the_clock_never_falls,
     a_cursor_passes_what_is_acked_or_came_from_the_peer, acks_go_with_their_position,
-    held_acks_outlive_the_cursor, a_cursor_at_zero_forgets_all_acks, backlog_counts_what_is_lacked,
+    held_acks_outlive_the_cursor, a_peer_with_another_index_has_acknowledged_nothing, backlog_counts_what_is_lacked,
     tombstones_are_found, conflict_copies_are_found_by_their_names, the_trash_is_found_by_age_and_by_place, what_breaks_a_rule_is_refused_and_undone, a_crash_undoes_all_since_commit,
     another_epoch_keeps_the_contents_and_resets_cursors, positions_beyond_the_log_are_nobodys,
     paths_may_trade_positions,
@@ -595,13 +595,16 @@ fn held_acks_outlive_the_cursor(index: &mut impl Index) {
     assert!(!held(index, 2));
 }
 
-fn a_cursor_at_zero_forgets_all_acks(index: &mut impl Index) {
+fn a_peer_with_another_index_has_acknowledged_nothing(index: &mut impl Index) {
     for (at, seq) in ["a", "b", "c"].iter().zip(1..) {
         put(index, at, noted(seq, 1, 1));
         ack(index, "fs2", seq, seq == 2);
         ack(index, "fs3", seq, true);
     }
+    cursor(index, "fs2", 0);
+    assert_eq!(index.is_acked(&node("fs2"), Seq(3)), Ok(true), "what comes first is still lacking");
     cursor(index, "fs2", 1);
+    index.write(&Write::Unlearned(node("fs2"))).unwrap();
     cursor(index, "fs2", 0);
     for seq in 1..=3 {
         assert_eq!(index.is_acked(&node("fs2"), Seq(seq)), Ok(false));
