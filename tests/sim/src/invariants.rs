@@ -5,10 +5,12 @@
 //! **Invariant:** looking changes nothing.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 
 use recsync::engine::{Load, MaxDelete, version};
 use recsync::index::{Entry, IndexRead, Installed, Memory};
 use recsync_proto::message::{Ack, AckState, Announcement};
+use recsync_proto::record::hash_of;
 use recsync_proto::{Content, Dot, SharePath};
 
 use crate::fs::Fs;
@@ -130,10 +132,12 @@ fn entry(index: &Memory, path: &SharePath) -> Entry {
     index.entry(path).ok().flatten().unwrap_or_default()
 }
 
-/// Returns the file that is installed at a path, if nobody has changed it since.
+/// Returns the file that is installed at a path, if nobody has changed it since: by its bytes too, for
+/// whoever puts the mtime back leaves a stat that may be taken for the old one.
 fn still_there(fs: &Fs, path: &SharePath, installed: &Installed) -> Option<crate::fs::Id> {
-    let is_file = matches!(installed.content, Content::File { .. });
+    let Content::File { hash, .. } = &installed.content else { return None };
     let names: Vec<&[u8]> = path.as_bytes().split(|byte| *byte == b'/').collect();
-    let id = fs.resolve(&names).ok().filter(|_| is_file)?;
-    (fs.stat(id) == installed.fingerprint).then_some(id)
+    let id = fs.resolve(&names).ok()?;
+    let is_same = |bytes: &Arc<Vec<u8>>| hash_of(bytes) == *hash;
+    (fs.stat(id) == installed.fingerprint && fs.bytes(id).is_ok_and(is_same)).then_some(id)
 }
