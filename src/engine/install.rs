@@ -173,7 +173,10 @@ impl Engine {
             if clashed {
                 self.drop_kept(cx, path, entry)?;
             }
-            self.settle_owed(path, AckState::Durable);
+            // What is installed may be on its way out: its operation ends first.
+            if !self.locked.contains(path) {
+                self.settle_owed(path, AckState::Durable);
+            }
             return Ok(());
         }
         if self.locked.contains(path) || unseen {
@@ -709,8 +712,8 @@ impl Engine {
         outcome: Outcome,
     ) -> Result<(), IndexError> {
         let Some(running) = self.ops.remove(&id) else { return Ok(()) };
-        self.locked.remove(&running.path);
-        for path in running.from.iter().chain(&running.copy) {
+        let others: Vec<_> = running.from.iter().chain(&running.copy).cloned().collect();
+        for path in std::iter::once(&running.path).chain(&others) {
             self.locked.remove(path);
         }
         if running.intent {
@@ -755,6 +758,12 @@ impl Engine {
                 if let Some(from) = &running.from {
                     self.reconsider(cx, from)?;
                 }
+            }
+        }
+        for path in std::iter::once(&path).chain(&others) {
+            // What was told of it meanwhile waits for an answer.
+            if self.owed.contains_key(path) {
+                self.reconsider(cx, path)?;
             }
         }
         for blocked in self.blocked.remove(&path).unwrap_or_default() {

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use recsync_proto::message::{Announcement, Lane, ShareMessage};
+use recsync_proto::message::{AckState, Announcement, Lane, ShareMessage};
 
 use super::harness::{Dice, START_NS, What, World, file, path};
 use crate::engine::conflict::{Digits, copy_path};
@@ -876,4 +876,45 @@ fn a_directory_in_place_of_a_file_is_looked_at_before_what_is_deep_in_it() {
     world.settle();
     world.check_quiet();
     assert_eq!([0, 1].map(|of| world.nodes[of].conflicts()), [0, 0]);
+}
+
+#[test]
+fn what_is_on_its_way_out_is_not_acknowledged_as_there() {
+    let mut world = World::new(&["fs1", "fs2", "fs3"]);
+    (0..3).for_each(|of| world.scan(of));
+    world.link(0, 1);
+    world.link(1, 2);
+    world.write(0, "a.wav", "one");
+    world.settle();
+    world.cut(1, 2);
+    world.remove(2, "a.wav");
+    world.settle();
+    world.write(2, "a.wav", "one");
+    world.touch(2, "a.wav", world.nodes[1].entry("a.wav").installed.unwrap().mtime_ns);
+    world.settle();
+    world.hold_up(2, 1, Lane::Bulk);
+    world.link(1, 2);
+    world.settle();
+    world.forget();
+    world.remove(0, "a.wav");
+    let is_removal =
+        |effect: &Effect| matches!(effect, Effect::Apply(op) if op.action == Action::Remove);
+    let removed = hold(&mut world, 1, is_removal);
+    // Meanwhile a peer tells of the same bytes, which the index still has as installed.
+    world.let_go();
+    while world.nodes[1].entry("a.wav").record.is_tombstone() {
+        assert!(world.act(), "the peer's file is heard of");
+    }
+    let said_durable = |world: &World| {
+        world.nodes[1].log.iter().any(|effect| {
+            matches!(effect, Effect::Send { peer, message: ShareMessage::Acks(acks), .. }
+                if peer.as_str() == "fs3" && acks.iter().any(|ack| ack.state == AckState::Durable))
+        })
+    };
+    assert!(!said_durable(&world), "it is about to be in the trash");
+    world.input(1, removed);
+    world.settle();
+    assert!(said_durable(&world));
+    world.check_file(1, "a.wav", "one");
+    world.check_quiet();
 }
