@@ -170,12 +170,18 @@ impl Engine {
                 self.settle_ignored(path);
                 return Ok(());
             }
+            // A file or link that only what is below keeps from its name is not here yet.
+            let is_dir = winner.is_some_and(|winner| winner.content.is_dir());
+            let waits = is_dir
+                && !entry.record.is_tombstone()
+                && !version::holds(&entry.record, &Content::Dir);
             if clashed {
                 self.drop_kept(cx, path, entry)?;
             }
             // What is installed may be on its way out: its operation ends first.
             if !self.locked.contains(path) {
-                self.settle_owed(path, AckState::Durable);
+                let state = if waits { AckState::Held } else { AckState::Durable };
+                self.settle_owed(path, state);
             }
             return Ok(());
         }

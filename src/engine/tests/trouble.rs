@@ -918,3 +918,35 @@ fn what_is_on_its_way_out_is_not_acknowledged_as_there() {
     world.check_file(1, "a.wav", "one");
     world.check_quiet();
 }
+
+#[test]
+fn a_file_that_a_directory_keeps_from_its_name_is_not_acknowledged_as_there() {
+    let mut world = World::pair();
+    world.write(0, "b/a", "one");
+    world.settle();
+    world.remove(0, "b");
+    world.write(0, "b", "two");
+    world.run_only(0, world.now + SECOND);
+    // The new file is heard of before it is heard that the directory is empty.
+    let of_b = |message: &&ShareMessage| matches!(message, ShareMessage::Announce(told) if told[0].path == path("b"));
+    let told: Vec<_> = world.on_wire(0, 1).into_iter().filter(of_b).cloned().collect();
+    assert!(!told.is_empty());
+    world.forget();
+    for message in told {
+        let peer = world.nodes[0].name.clone();
+        world.input(1, Input::Message { peer, lane: Lane::Live, message });
+    }
+    world.turn(1);
+    let states = |world: &World| {
+        let sent = world.nodes[1].log.iter().filter_map(|effect| match effect {
+            Effect::Send { message: ShareMessage::Acks(acks), .. } => Some(acks.clone()),
+            _ => None,
+        });
+        sent.flatten().map(|ack| ack.state).collect::<Vec<_>>()
+    };
+    assert_eq!(states(&world), [AckState::Held]);
+    world.settle();
+    assert!(states(&world).contains(&AckState::Durable));
+    world.check_file(1, "b", "two");
+    world.check_quiet();
+}
