@@ -272,7 +272,7 @@ pub struct Ack {
 /// How far an announced record came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 pub enum AckState {
-    /// Merged durably, but a guard or a failing path keeps it from the tree for now.
+    /// Merged durably, but a guard, a failing path or a directory under its name keeps it from the tree for now.
     Held,
     /// On disk under its final name, synced (file and directory), and in the index.
     Durable,

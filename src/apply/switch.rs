@@ -415,6 +415,12 @@ impl Dress<'_> {
                 tree.set_mtime_of(place, mtime_ns).map_err(refused)?;
             }
             let stat = tree.stat(place).map_err(|_| Undone::Changed)?;
+            let mtime_ns = self.mtime_ns.unwrap_or(expect.mtime_ns);
+            let is_it = (stat.kind, stat.fs, stat.ino) == (expect.kind, expect.fs, expect.ino);
+            // By its name: somebody may have put something else there in that instant.
+            if !is_it || !is_dressed(&Fingerprint { mtime_ns, ..*expect }, &stat) {
+                return Err(Undone::Changed);
+            }
             return Ok(Dressed { stat, object: None, owner_left });
         }
         let object = tree.open_for_metadata(place).map_err(refused)?;

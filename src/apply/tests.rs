@@ -747,6 +747,29 @@ fn a_change_before_the_last_look_is_never_taken_for_ours() {
 }
 
 #[test]
+fn a_file_that_takes_the_place_of_a_link_is_never_taken_for_it() {
+    let links = ["a link moved", "a link's time"];
+    for scenario in scenarios().into_iter().filter(|scenario| links.contains(&scenario.name)) {
+        for step in 0.. {
+            let (share, op) = scenario.begin();
+            let faulty = Faulty::act(&share.tree, step, || {
+                if share.at(scenario.path).is_symlink() {
+                    share.put_anew(scenario.path, USER);
+                }
+            });
+            let outcome = one(run(&faulty, vec![op.clone()]), op.id);
+            if let Outcome::Done(Done { fingerprint: Some(told), .. }) = outcome {
+                let link = crate::tree::Kind::Symlink;
+                assert_eq!(told.kind, link, "{}: before step {step}", scenario.name);
+            }
+            if !faulty.was_met() {
+                break;
+            }
+        }
+    }
+}
+
+#[test]
 fn a_write_into_what_lies_in_the_trash_is_never_taken_for_what_was_displaced() {
     let mut told_of = 0;
     for scenario in scenarios() {

@@ -10,7 +10,7 @@ use recsync_sim::world::play;
 const HISTORIES: u64 = 1_000;
 
 /// Histories that once ended wrong, and what was wrong.
-const ONCE_WRONG: [(&str, &[u64]); 4] = [
+const ONCE_WRONG: [(&str, &[u64]); 6] = [
     ("a directory whose mode was set as recsync made it had two modes", &[31]),
     (
         "what was written to a new file in the instant in which it was taken back was lost",
@@ -24,6 +24,11 @@ const ONCE_WRONG: [(&str, &[u64]); 4] = [
         "a conflict copy that was renamed over the file it lost to was in the trash",
         &[1_000_326, 1_011_850, 1_018_678, 1_019_765],
     ),
+    (
+        "what was on its way out, or kept from its name by a directory, was acknowledged as there",
+        &[1_000_598, 1_007_535, 1_012_960],
+    ),
+    ("a file in the place of a link whose time was set was taken for the link", &[1_029_579]),
 ];
 
 #[test]
@@ -38,7 +43,7 @@ fn what_once_ended_wrong_ends_well() {
 
 /// So many of them end wrong at most: open defects (docs/testing.md). Each change of the engine makes other histories of the same seeds, so the seeds
 /// themselves say nothing. The number only ever falls.
-const OPEN_MAX: usize = 14;
+const OPEN_MAX: usize = 9;
 
 #[test]
 fn a_thousand_histories_come_to_rest_but_for_known_defects() {
