@@ -1,7 +1,7 @@
 //! One machine: its clock, its users, its disk's faults, and the hand that stops it.
 //! **Invariant:** time on a machine never runs backwards; its wall clock may.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use recsync::engine::Now;
@@ -9,7 +9,7 @@ use recsync::tree::{Fingerprint, TreeError};
 
 use crate::disk::{Call, CallKind, Meanwhile, Verdict, lock};
 use crate::fs::{Fs, Id, ROOT};
-use crate::oracle::{Oracle, Picture, SeenBody, picture, walk};
+use crate::oracle::{Digest, Oracle, Picture, SeenBody, hidden, picture, walk};
 use crate::rng::Rng;
 use crate::story::Story;
 use crate::user::{Scene, Users};
@@ -71,6 +71,8 @@ pub struct Cut {
     pub before: Picture,
     /// The tree after.
     pub after: Picture,
+    /// What recsync had out of the share.
+    out: BTreeSet<Digest>,
 }
 
 /// A machine.
@@ -221,14 +223,17 @@ impl Meanwhile for Machine {
                     placed.insert(path.to_vec(), (before[path].what.clone(), fs.stat(id)));
                 }
             });
-            self.cut = Some(Cut { placed, before, after: Picture::new() });
+            let out = hidden(&self.name, fs).into_keys().collect();
+            self.cut = Some(Cut { placed, before, after: Picture::new(), out });
             self.users.die();
             return;
         }
-        let Some(Cut { before, after, .. }) = &mut self.cut else { return };
+        let Some(Cut { before, after, out, .. }) = &mut self.cut else { return };
         *after = picture(fs);
         let chronicle = &mut *lock(&self.chronicle);
-        chronicle.oracle.power_cut(before, after);
+        let kept = hidden(&self.name, fs);
+        out.retain(|digest| !kept.contains_key(digest));
+        chronicle.oracle.power_cut(before, after, out);
         for (path, seen) in before {
             if after.get(path) != Some(seen) {
                 let now = after.get(path).map(|seen| &seen.what);

@@ -176,8 +176,8 @@ impl Oracle {
         }
     }
 
-    /// Compares a tree before and after a power cut.
-    pub fn power_cut(&mut self, before: &Picture, after: &Picture) {
+    /// Compares a tree before and after a power cut; `out` is gone of what recsync had out of it.
+    pub fn power_cut(&mut self, before: &Picture, after: &Picture, out: &BTreeSet<Digest>) {
         let file = |seen: &Seen| match seen.what {
             SeenBody::File(digest, _) => Some(digest),
             _ => None,
@@ -188,6 +188,10 @@ impl Oracle {
             {
                 self.standing_for(path, digest).for_each(|instance| instance.cut = true);
             }
+        }
+        let back: BTreeSet<Digest> = after.values().filter_map(file).collect();
+        for ((_, digest), instance) in &mut self.instances {
+            instance.cut |= out.contains(digest) && !back.contains(digest);
         }
         for (path, seen) in after {
             let Some(digest) = file(seen) else { continue };
