@@ -1,5 +1,9 @@
 //! When a dirty path is quiet enough to be looked at.
 //!
+//! Two lines, what the watcher saw and what a scan found: the call that ended just now is looked
+//! at before the fifty thousand that ended while the daemon was down. A part of the turns is the
+//! other line's, so that both always end.
+//!
 //! **Invariant:** one entry for each path however many events it had; a path comes due only when
 //! it was quiet for its time, and leaves only through [`Settle::take_due`].
 //! **May not:** read a clock; `now` is an argument.
@@ -22,11 +26,24 @@ pub struct Dirt {
     pub busy: u32,
 }
 
+/// Of so many turns one is the scan's, though the watcher's line is never empty.
+const SCAN_TURN: u32 = 8;
+
 /// Dirty paths and when each one is due.
 #[derive(Debug, Default)]
 pub struct Settle {
     paths: BTreeMap<SharePath, (Dirt, Duration)>,
-    due: BTreeSet<(Duration, SharePath)>,
+    /// What the watcher saw, and what a scan found; see [`line`].
+    due: [BTreeSet<(Duration, SharePath)>; 2],
+    /// Counts what was taken out while both lines had something due.
+    turn: u32,
+}
+
+fn line(noticed: Noticed) -> usize {
+    match noticed {
+        Noticed::Watcher(_) => 0,
+        Noticed::Scan => 1,
+    }
 }
 
 impl Settle {
@@ -63,10 +80,10 @@ impl Settle {
     }
 
     fn put(&mut self, path: SharePath, dirt: Dirt, due: Duration) {
-        if let Some((_, old)) = self.paths.insert(path.clone(), (dirt, due)) {
-            self.due.remove(&(old, path.clone()));
+        if let Some((was, old)) = self.paths.insert(path.clone(), (dirt, due)) {
+            self.due[line(was.noticed)].remove(&(old, path.clone()));
         }
-        self.due.insert((due, path));
+        self.due[line(dirt.noticed)].insert((due, path));
     }
 
     /// Has a path that was put back looked at by `due` at the latest: what it waited for is there.
@@ -78,23 +95,35 @@ impl Settle {
         }
     }
 
-    /// Returns and removes the path that has been due longest, if one is due and `ready` for it.
+    /// Returns and removes a path that is due and `ready`, if there is one: of the line whose turn
+    /// it is the one that has been due longest.
     pub fn take_due(
         &mut self,
         now: Duration,
         mut ready: impl FnMut(&SharePath) -> bool,
     ) -> Option<(SharePath, Dirt)> {
-        let found =
-            self.due.iter().take_while(|(due, _)| *due <= now).find(|(_, path)| ready(path))?;
-        let (due, path) = found.clone();
-        self.due.remove(&(due, path.clone()));
+        let mut first = |line: &BTreeSet<(Duration, SharePath)>| {
+            line.iter().take_while(|(due, _)| *due <= now).find(|(_, path)| ready(path)).cloned()
+        };
+        let (due, path) = match (first(&self.due[0]), first(&self.due[1])) {
+            (Some(seen), Some(found)) => {
+                self.turn = (self.turn + 1) % SCAN_TURN;
+                if self.turn == 0 { found } else { seen }
+            }
+            (seen, found) => seen.or(found)?,
+        };
         let (dirt, _) = self.paths.remove(&path)?;
+        self.due[line(dirt.noticed)].remove(&(due, path.clone()));
         Some((path, dirt))
     }
 
     /// Returns when the next path comes due, of those that are `ready`.
     pub fn next_due(&self, mut ready: impl FnMut(&SharePath) -> bool) -> Option<Duration> {
-        self.due.iter().find(|(_, path)| ready(path)).map(|(due, _)| *due)
+        let lines = self.due.iter();
+        lines
+            .filter_map(|line| line.iter().find(|(_, path)| ready(path)))
+            .map(|(due, _)| *due)
+            .min()
     }
 
     /// True if the path is dirty.

@@ -46,6 +46,32 @@ fn who_waited_longest_is_first_and_who_is_not_ready_is_passed_over() {
 }
 
 #[test]
+fn what_the_watcher_saw_is_before_what_a_scan_found() {
+    let mut settle = Settle::default();
+    for name in 0..20 {
+        settle.find(path(&format!("found{name:02}")), Hint::Written, ms(0));
+    }
+    settle.mark(path("call"), Hint::Written, seen(1), ms(21));
+    assert_eq!(settle.take_due(ms(20), |_| true).unwrap().0, path("found00"));
+    assert_eq!(settle.take_due(ms(21), |_| true).unwrap().0, path("call"));
+    // What was found and then seen is seen.
+    settle.mark(path("found19"), Hint::Written, seen(2), ms(22));
+    assert_eq!(settle.take_due(ms(22), |_| true).unwrap().0, path("found19"));
+    assert_eq!(all(&mut settle, 22).len(), 18);
+}
+
+#[test]
+fn what_a_scan_found_has_its_turns_in_a_storm_of_events() {
+    let mut settle = Settle::default();
+    settle.find(path("found"), Hint::Written, ms(0));
+    for name in 0..20 {
+        settle.mark(path(&format!("call{name:02}")), Hint::Written, seen(1), ms(21));
+    }
+    let before = all(&mut settle, 21).iter().position(|one| *one == path("found"));
+    assert_eq!(before, Some(7));
+}
+
+#[test]
 fn an_event_makes_a_path_that_was_put_back_due_sooner() {
     let mut settle = Settle::default();
     let dirt = Dirt { hint: Hint::Written, noticed: seen(0), busy: 3 };
@@ -139,28 +165,28 @@ proptest! {
     #[test]
     fn it_does_what_a_list_does(moves in prop::collection::vec(moves(), 1..100)) {
         let mut settle = Settle::default();
-        // Name and when it is due.
-        let mut model: Vec<(SharePath, Duration)> = Vec::new();
-        let mut now = 0;
+        // Name, when it is due and whether a scan found it.
+        let mut model: Vec<(SharePath, Duration, bool)> = Vec::new();
+        let (mut now, mut turn) = (0, 0);
         let name = |name: u8| path(&format!("{name}"));
         for one in moves {
             match one {
                 Move::Mark(of, wait) => {
                     settle.mark(name(of), Hint::Written, seen(now), ms(now + wait));
-                    model.retain(|(path, _)| *path != name(of));
-                    model.push((name(of), ms(now + wait)));
+                    model.retain(|(path, ..)| *path != name(of));
+                    model.push((name(of), ms(now + wait), false));
                 }
                 Move::Find(of, wait) => {
                     settle.find(name(of), Hint::Written, ms(now + wait));
-                    if !model.iter().any(|(path, _)| *path == name(of)) {
-                        model.push((name(of), ms(now + wait)));
+                    if !model.iter().any(|(path, ..)| *path == name(of)) {
+                        model.push((name(of), ms(now + wait), true));
                     }
                 }
                 Move::PutBack(of, wait) => {
                     let dirt = Dirt { hint: Hint::Written, noticed: seen(now), busy: 1 };
                     settle.put_back(name(of), dirt, ms(now + wait));
-                    if !model.iter().any(|(path, _)| *path == name(of)) {
-                        model.push((name(of), ms(now + wait)));
+                    if !model.iter().any(|(path, ..)| *path == name(of)) {
+                        model.push((name(of), ms(now + wait), false));
                     }
                 }
                 Move::Take(time) => {
@@ -168,16 +194,27 @@ proptest! {
                     // Even names are not ready.
                     let ready = |path: &SharePath| path.name()[0] % 2 == 1;
                     model.sort_by(|a, b| (a.1, &a.0).cmp(&(b.1, &b.0)));
-                    let at = model.iter().position(|(path, due)| ready(path) && *due <= ms(now));
+                    let first = |scan: bool| {
+                        model.iter().position(|(path, due, found)| {
+                            ready(path) && *due <= ms(now) && *found == scan
+                        })
+                    };
+                    let at = match (first(false), first(true)) {
+                        (Some(seen), Some(found)) => {
+                            turn += 1;
+                            Some(if turn % 8 == 0 { found } else { seen })
+                        }
+                        (seen, found) => seen.or(found),
+                    };
                     let expected = at.map(|at| model.remove(at).0);
                     let taken = settle.take_due(ms(now), ready).map(|(path, _)| path);
                     prop_assert_eq!(taken, expected);
                 }
             }
             prop_assert_eq!(settle.len(), model.len());
-            prop_assert_eq!(settle.next_due(|_| true), model.iter().map(|(_, due)| *due).min());
+            prop_assert_eq!(settle.next_due(|_| true), model.iter().map(|(_, due, _)| *due).min());
             for of in 0..6 {
-                prop_assert_eq!(settle.contains(&name(of)), model.iter().any(|(p, _)| *p == name(of)));
+                prop_assert_eq!(settle.contains(&name(of)), model.iter().any(|(p, ..)| *p == name(of)));
             }
         }
     }
