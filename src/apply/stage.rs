@@ -194,6 +194,9 @@ fn copy_local<T: Tree>(
     let Ok(source) = tree.open(&Place::Share(from.clone())) else {
         return Err(Undone::BadSource);
     };
+    if tree.stat_file(&source).map(|stat| stat.size) != Ok(size) {
+        return Err(Undone::BadSource);
+    }
     let written = create(tree, name)?;
     let copied = tree.copy_range(&source, &written.file, 0, size);
     let why = match copied.map(|copied| copied == size) {

@@ -16,12 +16,15 @@ use super::plan::{Circumstances, Step, plan};
 use super::version::{self, Winner};
 use super::{
     Cx, Engine, FETCHES_MAX, OPS_MAX, OwnerPolicy, RETRIES_MAX, RETRY_MAX, RETRY_MIN, Retry,
+    TWINS_MAX,
 };
 use crate::index::{Entry, IndexError, Installed, Intent, Trashed, Why, Write};
 use crate::tree::{Fingerprint, Place, TreeError, trash_place};
 
 /// A record younger than this is fetched ahead of the backlog.
 const FRESH_NS: i64 = 60_000_000_000;
+/// Names of the same bytes that are looked through for one to copy from.
+const TWINS_ASKED: usize = 4;
 /// Pending paths visited by one pump.
 const SWEEP_CHUNK: usize = 64;
 /// A target that someone writes is tried again after this.
@@ -160,7 +163,9 @@ impl Engine {
             cx.put(path, entry.clone())?;
         }
         if !pending {
-            self.fetching.remove(path);
+            if let Some(file) = self.fetching.remove(path) {
+                self.wake_twins(cx, file.hash)?;
+            }
             // A path that cannot be looked at goes on being tried ever more rarely.
             if !unseen {
                 self.forgive(path);
@@ -495,9 +500,11 @@ impl Engine {
         if self.retries.contains_key(path) {
             return Ok(None);
         }
-        let twins = cx.index.installed_with(&hash, 4)?;
-        let still = |twin: &SharePath| !self.locked.contains(twin) && !self.settle.contains(twin);
-        Ok(twins.into_iter().find(still).map(Source::Local))
+        let mut twins = cx.index.installed_with(&hash, TWINS_ASKED)?;
+        twins.retain(|twin| !self.locked.contains(twin));
+        // Dirty is also what was put there a moment ago and not yet looked at again.
+        let clean = twins.iter().position(|twin| !self.settle.contains(twin)).unwrap_or(0);
+        Ok((!twins.is_empty()).then(|| Source::Local(twins.swap_remove(clean))))
     }
 
     fn fetch(
@@ -521,6 +528,11 @@ impl Engine {
             self.start_sweep();
             return Ok(());
         }
+        // Other bytes are not asked for twice, unless those that came first were of no use here.
+        if !self.retries.contains_key(path) && self.is_coming(file.hash) {
+            self.twins.insert((file.hash, path.clone()));
+            return Ok(());
+        }
         let failures = self.retries.get(path).map_or(0, |retry| retry.failures);
         let Some(peer) = self.source_for(entry.via.as_ref(), failures) else { return Ok(()) };
         self.fetching.insert(path.clone(), file.clone());
@@ -535,6 +547,23 @@ impl Engine {
             seq: entry.seq,
             basis,
         });
+        Ok(())
+    }
+
+    /// True if these bytes are being fetched or put under another name.
+    fn is_coming(&self, hash: Hash) -> bool {
+        let installs = |op: &Running| matches!(op.installs, Some(Content::File { hash: new, .. }) if new == hash);
+        self.fetching.values().any(|file| file.hash == hash) || self.ops.values().any(installs)
+    }
+
+    /// Goes on with the names that waited for bytes that were on their way to another one.
+    fn wake_twins(&mut self, cx: &mut Cx<'_>, hash: Hash) -> Result<(), IndexError> {
+        let first = (hash, SharePath::root());
+        let waiting = self.twins.range(first..).take_while(|(of, _)| *of == hash);
+        for twin in waiting.cloned().collect::<Vec<_>>() {
+            self.twins.remove(&twin);
+            self.reconsider(cx, &twin.1)?;
+        }
         Ok(())
     }
 
@@ -579,6 +608,9 @@ impl Engine {
             return Ok(());
         }
         self.fetching.remove(path);
+        if source.is_err() {
+            self.wake_twins(cx, hash)?;
+        }
         let source = match source {
             Ok(source) => source,
             // The peer's file has changed or its link is down: news or a retry will come. Or
@@ -726,6 +758,11 @@ impl Engine {
             cx.index.write(&Write::IntentDone(id))?;
         }
         let path = running.path.clone();
+        let copied = matches!(running.saved, Some((Saved::Dedup, _)));
+        let brought = match running.installs {
+            Some(Content::File { hash, .. }) => Some(hash),
+            _ => None,
+        };
         let done = matches!(outcome, Outcome::Done(_));
         if !done && running.kind == AppliedKind::Delete && running.was_file() {
             self.remote_guard.take_back();
@@ -750,6 +787,10 @@ impl Engine {
                 self.retry_at(&path, cx.now.mono + WRITER_WAIT, 0);
                 self.settle_owed(&path, AckState::Held);
             }
+            // It changed, or was about to: the bytes are asked for now.
+            Outcome::BadSource if copied && !self.retries.contains_key(&path) => {
+                self.retry_at(&path, cx.now.mono, 1);
+            }
             Outcome::BadSource => {
                 let retry = self.backoff(cx, &path);
                 let why = "the bytes at hand are not the ones wanted; they are fetched".to_owned();
@@ -771,6 +812,9 @@ impl Engine {
             if self.owed.contains_key(path) {
                 self.reconsider(cx, path)?;
             }
+        }
+        if let Some(hash) = brought {
+            self.wake_twins(cx, hash)?;
         }
         for blocked in self.blocked.remove(&path).unwrap_or_default() {
             match blocked {
@@ -1048,7 +1092,9 @@ impl Engine {
     }
 
     fn has_room(&self) -> bool {
-        self.ops.len() < OPS_MAX / 2 && self.fetching.len() < FETCHES_MAX
+        self.ops.len() < OPS_MAX / 2
+            && self.fetching.len() < FETCHES_MAX
+            && self.twins.len() < TWINS_MAX
     }
 
     pub(super) fn sweep(&mut self, cx: &mut Cx<'_>) -> Result<(), IndexError> {

@@ -35,7 +35,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use recsync_proto::message::FileRef;
-use recsync_proto::{Dot, Epoch, NodeName, Record, Seq, SharePath, Stamp};
+use recsync_proto::{Dot, Epoch, Hash, NodeName, Record, Seq, SharePath, Stamp};
 
 use crate::index::{Entry, Guard, Index, IndexError, Write};
 use crate::tree::IgnoreRules;
@@ -57,6 +57,9 @@ const LOOKS_MAX: usize = 64;
 const OPS_MAX: usize = 512;
 /// Fetches asked for at most.
 const FETCHES_MAX: usize = 96;
+/// Names that wait for bytes on their way to another name, beyond which the walk through pending
+/// paths stands still.
+const TWINS_MAX: usize = 1_024;
 /// Paths whose retry times are kept in memory; more stay pending in the index.
 const RETRIES_MAX: usize = 10_000;
 /// Positions for which a rename is remembered as one: a renamed directory of 32,000 files.
@@ -150,6 +153,9 @@ pub struct Engine {
     /// What waits for an operation above it.
     blocked: install::BlockedBelow,
     fetching: BTreeMap<SharePath, FileRef>,
+    /// Names whose bytes are on their way to another one, which they are then copied from; bounded
+    /// by the peers' windows and the sweep's chunks.
+    twins: BTreeSet<(Hash, SharePath)>,
     /// Bytes that may be fetched; none while the disk is too full to receive anything.
     room: Option<u64>,
     retries: BTreeMap<SharePath, Retry>,
@@ -245,6 +251,7 @@ impl Engine {
             owed: BTreeMap::new(),
             blocked: BTreeMap::new(),
             fetching: BTreeMap::new(),
+            twins: BTreeSet::new(),
             room: Some(u64::MAX),
             retries: BTreeMap::new(),
             retry_due: BTreeSet::new(),
@@ -477,6 +484,7 @@ impl Engine {
             ("locked", self.locked.len()),
             ("owed", self.owed.len()),
             ("blocked", self.blocked.len()),
+            ("twins", self.twins.len()),
             ("retry_due", self.retry_due.len()),
             ("sweep", usize::from(self.sweep.is_some())),
             ("sweep_again", usize::from(self.sweep_again)),

@@ -6,14 +6,16 @@
 //!
 //! **Invariant:** at most one announcement of a path is under way to a peer, so a peer sees the
 //! states of a path in their order, whatever lane they took; what is under way is bounded. A peer
-//! that hears that we know of a delete has nothing older of that path to come from us.
+//! that hears that we know of a delete has nothing older of that path to come from us. Of a name it
+//! hears before it hears of what is below: else what was a file there and has become a directory
+//! would clash with it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use recsync_proto::message::{
     Ack, AckState, Announcement, INLINE_LEN_MAX, Lane, Moved, Open, ShareMessage,
 };
-use recsync_proto::{Content, Dot, Epoch, NodeName, Record, Seq, SharePath};
+use recsync_proto::{Content, Dot, Epoch, Hash, NodeName, Record, Seq, SharePath};
 
 use super::effect::{Announce, Effect, Event, Source};
 use super::install::Owed;
@@ -27,6 +29,11 @@ const FLIGHT_BYTES_MAX: u64 = 16 << 20;
 const LIVE_BEHIND_MAX: u64 = 256;
 /// Positions that an index put back to an older state may have lost.
 const SEQ_LOST_MAX: u64 = 1 << 32;
+/// Smaller files travel inside their announcement though the peer has their bytes, or is about to:
+/// to copy them there costs more.
+const TWIN_LEN_MIN: u64 = 4 << 10;
+/// Names of the same bytes that are looked through for one which the peer has.
+const TWINS_ASKED: usize = 4;
 /// Log positions read at once.
 const LOG_CHUNK: usize = 128;
 
@@ -59,6 +66,7 @@ impl Peer {
             ("flying", link.flying.len()),
             ("counted", link.under_way.iter().map(|lane| lane.count).sum()),
             ("again", link.again.len()),
+            ("below", link.below.len()),
             ("acks", link.acks.len()),
             ("deferred", link.deferred.len()),
             ("unheard", usize::from(!link.heard_all)),
@@ -79,9 +87,13 @@ struct Link {
     live_next: Seq,
     flights: BTreeMap<Seq, Flight>,
     flying: BTreeMap<SharePath, Seq>,
+    /// The bytes inside announcements under way: those of a twin need not cross beside them.
+    carried: BTreeSet<(Hash, usize)>,
     under_way: [UnderWay; 2],
     /// Paths whose newer state waited for the acknowledgement of an older one.
     again: Vec<SharePath>,
+    /// What waits to be told until a newer state of a name above it is: by that name.
+    below: BTreeMap<SharePath, Vec<SharePath>>,
     acks: Vec<Ack>,
     /// Acknowledgements of deletes that wait for an announcement of ours, by path: a peer that has
     /// them all may forget the delete, and must not hear of the file after that.
@@ -120,6 +132,8 @@ struct Flight {
     path: SharePath,
     lane: Lane,
     bytes: u64,
+    /// What the bytes inside are.
+    carries: Option<Hash>,
     /// What is announced has a value: it is no tombstone.
     live: bool,
 }
@@ -142,8 +156,10 @@ impl Link {
             live_next: Seq::ZERO,
             flights: BTreeMap::new(),
             flying: BTreeMap::new(),
+            carried: BTreeSet::new(),
             under_way: [UnderWay::default(); 2],
             again: Vec::new(),
+            below: BTreeMap::new(),
             acks: Vec::new(),
             deferred: BTreeMap::new(),
             acked: false,
@@ -156,6 +172,7 @@ impl Link {
         let under_way = &mut self.under_way[slot(flight.lane)];
         under_way.count += 1;
         under_way.bytes += flight.bytes;
+        self.carried.extend(flight.carries.map(|hash| (hash, slot(flight.lane))));
         self.flying.insert(flight.path.clone(), seq);
         self.flights.insert(seq, flight);
     }
@@ -171,9 +188,13 @@ impl Link {
         let under_way = &mut self.under_way[slot(flight.lane)];
         under_way.count -= 1;
         under_way.bytes -= flight.bytes;
+        if let Some(hash) = flight.carries {
+            self.carried.remove(&(hash, slot(flight.lane)));
+        }
         self.flying.remove(&flight.path);
         self.acks.extend(self.deferred.remove(&flight.path).unwrap_or_default());
         self.again.push(flight.path.clone());
+        self.again.extend(self.below.remove(&flight.path).unwrap_or_default());
         Some(flight.path)
     }
 }
@@ -509,7 +530,8 @@ impl Engine {
         if moved {
             cx.index.write(&Write::Peer(name.clone(), peer.cursor.clone()))?;
         }
-        let mut lanes = Lanes { engine: self, name, link, acked: peer.cursor.acked };
+        let told = BTreeSet::new();
+        let mut lanes = Lanes { engine: self, name, link, acked: peer.cursor.acked, told };
         lanes.again(cx)?;
         lanes.live(cx)?;
         lanes.bulk(cx)
@@ -531,6 +553,8 @@ struct Lanes<'a> {
     name: &'a NodeName,
     link: &'a mut Link,
     acked: Seq,
+    /// Names of which the peer knows, or hears before all that is announced now.
+    told: BTreeSet<SharePath>,
 }
 
 impl Lanes<'_> {
@@ -605,16 +629,52 @@ impl Lanes<'_> {
         Ok(())
     }
 
+    /// Tells the peer of a path, after the names above it.
     fn announce(&mut self, cx: &mut Cx<'_>, logged: Logged, lane: Lane) -> Result<(), IndexError> {
-        let Logged { path, entry } = logged;
-        if !self.is_news(cx, &path, &entry)? {
+        if !self.is_news(cx, &logged.path, &logged.entry)? {
             return Ok(());
         }
+        if !logged.entry.record.is_tombstone() && !self.tell_above(cx, &logged.path, lane)? {
+            return Ok(());
+        }
+        self.tell(cx, logged, lane)
+    }
+
+    /// Tells of all names above a path that the peer does not know as they are. False if the path waits
+    /// for one of which an older state is under way.
+    fn tell_above(
+        &mut self,
+        cx: &mut Cx<'_>,
+        path: &SharePath,
+        lane: Lane,
+    ) -> Result<bool, IndexError> {
+        let above: Vec<_> =
+            path.ancestors().take_while(|above| !self.told.contains(above)).collect();
+        for above in above.into_iter().rev() {
+            if let Some(entry) = cx.index.entry(&above)?.filter(|entry| entry.seq > Seq::ZERO) {
+                if self.link.flying.get(&above).is_some_and(|seq| *seq < entry.seq) {
+                    self.link.below.entry(above).or_default().push(path.clone());
+                    return Ok(false);
+                }
+                if self.is_news(cx, &above, &entry)? {
+                    self.tell(cx, Logged { path: above.clone(), entry }, lane)?;
+                }
+            }
+            self.told.insert(above);
+        }
+        Ok(true)
+    }
+
+    fn tell(&mut self, cx: &mut Cx<'_>, logged: Logged, lane: Lane) -> Result<(), IndexError> {
+        let Logged { path, entry } = logged;
         let moved_from = self.moved_from(cx, entry.seq)?;
         let inline = self.inline(cx, &path, &entry, lane, moved_from.is_some())?;
-        let bytes = inline.as_ref().map_or(0, |installed| installed.content.size());
+        let (bytes, carries) = match inline.as_ref().map(|installed| &installed.content) {
+            Some(Content::File { size, hash }) => (*size, Some(*hash)),
+            _ => (0, None),
+        };
         let live = !entry.record.is_tombstone();
-        self.link.take_off(entry.seq, Flight { path: path.clone(), lane, bytes, live });
+        self.link.take_off(entry.seq, Flight { path: path.clone(), lane, bytes, carries, live });
         let announce = Announce {
             peer: self.name.clone(),
             lane,
@@ -645,9 +705,34 @@ impl Lanes<'_> {
         if !entry.record.is_tombstone() || !self.is_news(cx, from, &entry)? {
             return Ok(None);
         }
-        let flight = Flight { path: from.clone(), lane: Lane::Live, bytes: 0, live: false };
+        let flight =
+            Flight { path: from.clone(), lane: Lane::Live, bytes: 0, carries: None, live: false };
         self.link.take_off(entry.seq, flight);
         Ok(Some(Moved { seq: entry.seq, path: from.clone(), record: entry.record }))
+    }
+
+    /// True if the peer has these bytes under another name, or they are on their way to it.
+    fn has_twin(
+        &self,
+        cx: &Cx<'_>,
+        path: &SharePath,
+        hash: Hash,
+        lane: Lane,
+    ) -> Result<bool, IndexError> {
+        // A call does not wait for what the backlog brings.
+        let lanes = [slot(Lane::Live), slot(lane)];
+        if lanes.iter().any(|lane| self.link.carried.contains(&(hash, *lane))) {
+            return Ok(true);
+        }
+        for twin in cx.index.installed_with(&hash, TWINS_ASKED)? {
+            let entry = cx.entry(&twin)?;
+            let told = entry.seq <= self.acked || cx.index.is_acked(self.name, entry.seq)?;
+            let theirs = entry.via.as_ref() == Some(self.name);
+            if twin != *path && (theirs || told && !cx.index.is_held(self.name, entry.seq)?) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn inline(
@@ -663,12 +748,16 @@ impl Lanes<'_> {
         // too; what the watcher saw is new.
         let is_new = || lane == Lane::Live && self.engine.recent.contains_key(&entry.seq);
         let allowed = !moved && (self.link.bulk.inline || is_new());
-        let small = matches!(installed.content, Content::File { size, .. } if size <= INLINE_LEN_MAX && size > 0);
+        let Content::File { size, hash } = installed.content else { return Ok(None) };
+        let small = size <= INLINE_LEN_MAX && size > 0;
         // A version of somebody else's with the same bytes, or one that this peer has: they are
         // there already, and what is new is a mode, a time or an owner.
         let known = |dot: Dot| dot.epoch != self.engine.epoch || dot.seq <= self.acked;
         let mut twins = entry.record.values.iter().filter(|v| v.content == installed.content);
         if !allowed || !small || twins.any(|value| known(value.dot)) {
+            return Ok(None);
+        }
+        if size >= TWIN_LEN_MIN && self.has_twin(cx, path, hash, lane)? {
             return Ok(None);
         }
         let winner = version::winner(&entry.record, cx.index.has_live_below(path)?);

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use recsync_proto::message::INLINE_LEN_MAX;
+use recsync_proto::message::{INLINE_LEN_MAX, Lane};
 
 use super::harness::{What, World};
 
@@ -472,4 +472,35 @@ fn a_file_renamed_over_one_that_is_about_to_be_replaced_is_kept() {
     world.settle();
     world.check_quiet();
     assert_eq!(tree(&world, 1), ["a! = two", "a.wav = one"]);
+}
+
+/// No clash is made up where a file became a directory: the peer hears of the directory first.
+#[test]
+fn what_is_below_a_name_is_told_after_the_name() {
+    // While the file is under way, and what the peer says is not heard.
+    let mut world = World::pair();
+    world.hold_up(1, 0, Lane::Live);
+    world.write(0, "a", "file");
+    world.run_for(Duration::from_secs(1));
+    world.remove(0, "a");
+    world.write(0, "a/b", "below");
+    world.run_for(Duration::from_secs(1));
+    world.let_go();
+    world.settle();
+    world.check_quiet();
+    assert_eq!([world.nodes[0].conflicts(), world.nodes[1].conflicts()], [0, 0]);
+    // And where the directory was changed after that, and has a later place in the log.
+    let mut world = World::pair();
+    world.write(0, "a", "file");
+    world.settle();
+    world.cut(0, 1);
+    world.remove(0, "a");
+    world.write(0, "a/b", "below");
+    world.run_for(Duration::from_secs(1));
+    world.chmod(0, "a", 0o700);
+    world.run_for(Duration::from_secs(1));
+    world.link(0, 1);
+    world.settle();
+    world.check_quiet();
+    assert_eq!([world.nodes[0].conflicts(), world.nodes[1].conflicts()], [0, 0]);
 }

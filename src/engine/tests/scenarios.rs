@@ -8,6 +8,7 @@ use recsync_proto::{Content, Seq};
 use super::harness::{START_NS, What, World, file, path};
 use crate::engine::{Action, AppliedKind, Effect, Event, Hint, Input, Noticed, Saved};
 use crate::index::IndexRead as _;
+use crate::tree::TreeError;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -946,4 +947,54 @@ fn two_nodes_that_hold_the_same_files_fetch_nothing() {
         assert!(node.announced().iter().all(|announce| announce.inline.is_none()));
         assert_eq!(node.disk.trash, []);
     }
+}
+
+#[test]
+fn the_same_bytes_under_many_names_cross_once() {
+    let bytes = "x".repeat(100 << 10);
+    let mut world = World::pair();
+    for name in 0..20 {
+        world.write(0, &format!("{name}.wav"), &bytes);
+    }
+    world.run_for(SECOND);
+    let told = world.nodes[0].announced();
+    assert_eq!(told.iter().filter(|announce| announce.inline.is_some()).count(), 1);
+    assert_eq!(world.nodes[1].fetches(), 0, "the others are copied from the first one");
+    world.check_quiet();
+    // And later they are known to be there.
+    world.forget();
+    world.write(0, "late.wav", &bytes);
+    world.run_for(SECOND);
+    assert!(world.nodes[0].announced().iter().all(|announce| announce.inline.is_none()));
+    assert_eq!(world.nodes[1].fetches(), 0);
+    world.check_quiet();
+}
+
+#[test]
+fn the_same_large_file_under_many_names_is_fetched_once() {
+    let bytes = "x".repeat(300 << 10);
+    let mut world = World::pair();
+    for name in 0..20 {
+        world.write(0, &format!("{name}.wav"), &bytes);
+    }
+    world.run_for(SECOND);
+    assert_eq!(world.nodes[1].fetches(), 1);
+    world.check_quiet();
+}
+
+#[test]
+fn names_that_wait_for_bytes_of_another_go_on_when_these_do_not_come() {
+    let bytes = "x".repeat(100 << 10);
+    let mut world = World::pair();
+    world.nodes[1].disk.refuses.insert(path("0.wav"), TreeError::Denied);
+    for name in 0..3 {
+        world.write(0, &format!("{name}.wav"), &bytes);
+    }
+    world.run_for(SECOND);
+    world.check_file(1, "1.wav", &bytes);
+    world.check_file(1, "2.wav", &bytes);
+    assert_eq!(world.nodes[1].fetches(), 1);
+    world.nodes[1].disk.refuses.clear();
+    world.settle();
+    world.check_quiet();
 }
