@@ -198,7 +198,9 @@ fn what(args: &Args, workload: Workload, many: u64) -> String {
             format!("One recording of 190 kB at a time, on either node in turn; {rounds}")
         }
         Workload::Peak => format!(
-            "{} recordings finished a second on each node while {} grow on each, {} s; {rounds}",
+            "{} recordings finished a second on each node while {} grow on each, {} s; {rounds} p50, p99 and max are of the \
+             recordings closed within that time; those that still grow then are closed together in the second after it, \
+             and count in everything else.",
             args.rate, args.growing, args.seconds
         ),
         Workload::BulkSmall => format!(

@@ -1,7 +1,6 @@
 //! Tables and a chart of what was measured. What was not measured is a dash, or a sentence.
 
 use std::fmt::Write as _;
-use std::time::Duration;
 
 use recsync::load::Lags;
 
@@ -184,8 +183,7 @@ impl Row {
     /// The median of a percentile in seconds. A recording that never came is later than any other.
     fn percentile(&self, percent: usize) -> Option<f64> {
         self.median(|figures| {
-            let late = std::iter::repeat_n(Duration::MAX, usize::try_from(figures.never).ok()?);
-            let lags = Lags::new(figures.lags.iter().copied().chain(late));
+            let lags = Lags::new(figures.lags.iter().copied());
             Some(lags.percentile(percent)?.as_secs_f64())
         })
     }
@@ -253,7 +251,7 @@ impl Column {
             C::Cpu => pair(row.both(|figures| figures.cpu)?),
             C::CpuPerFile => {
                 let a_file = |figures: &Figures| {
-                    let arrived = figures.lags.len();
+                    let arrived = figures.files.saturating_sub(figures.never);
                     let [one, other] = figures.cpu?;
                     (arrived > 0).then(|| (one + other) / arrived as f64)
                 };

@@ -69,9 +69,10 @@ impl Workload {
 /// What a run found; what it did not measure is not there.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Figures {
-    /// Recordings that arrived, from the close on.
+    /// From the close until a recording arrived, [`Duration::MAX`] if it never did; of the peak, those
+    /// that were closed within it.
     pub(crate) lags: Vec<Duration>,
-    /// Recordings that had not arrived when the run's time was over.
+    /// Recordings, all of them, that had not arrived when the run's time was over.
     pub(crate) never: u64,
     /// From the last close until all had arrived.
     pub(crate) drained: Option<Duration>,
@@ -232,6 +233,7 @@ impl Run<'_> {
         let profile =
             Profile { growing, finished_per_s: rate, bytes_mean: CALL, scripts: false, seed: 1 };
         let length = Duration::from_secs(seconds.into());
+        let ends = nodes.ledger.now() + length;
         let load = Load::start(nodes.roots(), profile, length, &nodes.ledger)?;
         while !load.is_over() {
             nodes.check()?;
@@ -247,7 +249,8 @@ impl Run<'_> {
             figures.drained = Some(over.elapsed());
         }
         nodes.check()?;
-        self.recordings(&nodes, &mut figures);
+        // What still grows then is closed at once, as no peak does.
+        self.recordings_until(ends, &nodes, &mut figures);
         self.costs(&nodes, before, &mut figures);
         // What comes back over a recording comes a little later.
         sleep(self.system.delay() * 2);
@@ -559,8 +562,18 @@ impl Run<'_> {
     }
 
     fn recordings(&self, nodes: &Nodes, figures: &mut Figures) {
-        figures.lags = nodes.ledger.samples().iter().map(|sample| sample.lag).collect();
-        figures.never = nodes.ledger.outstanding() as u64;
+        self.recordings_until(Duration::MAX, nodes, figures);
+    }
+
+    /// Counts every recording, and tells the lags of those closed before a time of the ledger's.
+    fn recordings_until(&self, ends: Duration, nodes: &Nodes, figures: &mut Figures) {
+        let samples = nodes.ledger.samples();
+        let within = samples.iter().filter(|sample| sample.since < ends);
+        figures.lags = within.map(|sample| sample.lag).collect();
+        nodes.ledger.each_outstanding(|_, _, since| {
+            figures.never += 1;
+            figures.lags.extend((since < ends).then_some(Duration::MAX));
+        });
         let recordings = nodes.ledger.recordings();
         figures.files = recordings.len() as u64;
         figures.bytes = recordings.iter().map(|one| one.bytes).sum();
