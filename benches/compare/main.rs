@@ -23,6 +23,8 @@
 
 mod alone;
 mod floor;
+#[path = "../page/mod.rs"]
+mod page;
 mod peers;
 mod process;
 mod report;
@@ -112,7 +114,10 @@ fn run(args: &Args) -> Result<()> {
     use clap::ValueEnum as _;
     let dir = args.dir.clone().unwrap_or_else(std::env::temp_dir);
     let scratch = Scratch::new(&dir)?;
-    let machine = machine(scratch.path());
+    let machine = format!(
+        "{} Both nodes, the recorders and this program share this machine.",
+        page::machine(scratch.path())
+    );
     println!("{machine}\n");
     for workload in Workload::value_variants() {
         if !args.only.is_empty() && !args.only.contains(workload) {
@@ -241,33 +246,9 @@ fn what(args: &Args, workload: Workload, many: u64) -> String {
     }
 }
 
-fn machine(dir: &Path) -> String {
-    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
-    let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
-    let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let memory =
-        memory.lines().next().and_then(|line| line.split_whitespace().nth(1)?.parse::<f64>().ok());
-    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    let mount = std::process::Command::new("df").arg("--output=fstype").arg(dir).output();
-    let mount = mount.map(|out| String::from_utf8_lossy(&out.stdout).trim().replace("Type\n", ""));
-    format!(
-        "{cpus} CPUs ({}), {:.0} GB of memory, {}, Linux {}; both nodes, the recorders and this program share them. Load before \
-         the run: {}.",
-        model.map_or("unknown", |(_, model)| model),
-        memory.unwrap_or(0.0) / 1e6,
-        mount.unwrap_or_default(),
-        kernel.trim(),
-        load.split_whitespace().next().unwrap_or("unknown"),
-    )
-}
-
 /// Puts a section where it belongs in the docs.
 fn write(args: &Args, section: &Section, table: &str, machine: &str) -> Result<()> {
     use clap::ValueEnum as _;
-    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
-    let file = docs.join("performance.md");
     let name = section
         .workload
         .to_possible_value()
@@ -282,13 +263,8 @@ fn write(args: &Args, section: &Section, table: &str, machine: &str) -> Result<(
     }
     if matches!(section.workload, Workload::Idle | Workload::Peak) {
         let chart = format!("{name}.svg");
-        fs::write(docs.join(&chart), report::chart(section))?;
+        fs::write(page::docs().join(&chart), report::chart(section))?;
         text.push_str(&format!("\n\n![p50 (bar) and p99 (line), logarithmic]({chart})"));
     }
-    let document = fs::read_to_string(&file)?;
-    let Some(document) = report::put_between(&document, &marker, &text) else {
-        println!("SKIPPED writing: docs/performance.md has no markers `{marker}`");
-        return Ok(());
-    };
-    Ok(fs::write(file, document)?)
+    Ok(page::write(&marker, &text)?)
 }

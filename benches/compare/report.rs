@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use recsync::load::Lags;
 
+use crate::page::seconds;
 use crate::systems::System;
 use crate::workloads::{Damage, Figures, Workload};
 
@@ -283,16 +284,6 @@ impl Column {
     }
 }
 
-fn seconds(time: f64) -> String {
-    match time {
-        // Duration::MAX: never.
-        time if time > 1e9 => "never".to_owned(),
-        time if time < 0.01 => format!("{:.2} ms", time * 1e3),
-        time if time < 1.0 => format!("{:.1} ms", time * 1e3),
-        time => format!("{time:.2} s"),
-    }
-}
-
 fn times(ratio: f64) -> String {
     match ratio {
         ratio if ratio > 1e9 => "-".to_owned(),
@@ -310,14 +301,6 @@ fn bytes(count: f64) -> String {
 
 fn pair([one, other]: [f64; 2]) -> String {
     format!("{one:.1} + {other:.1}")
-}
-
-/// Returns a document with the text between the two markers of that name replaced.
-pub(crate) fn put_between(document: &str, name: &str, text: &str) -> Option<String> {
-    let (begin, end) = (format!("<!-- {name}: begin -->"), format!("<!-- {name}: end -->"));
-    let (head, rest) = document.split_once(&begin)?;
-    let (_, tail) = rest.split_once(&end)?;
-    Some(format!("{head}{begin}\n{text}\n{end}{tail}"))
 }
 
 /// Returns a chart of the p50 and p99 of each system, on a logarithmic scale, as SVG.
