@@ -127,6 +127,8 @@ fn look_again<T: Tree>(tree: &T, op: &Op, switched: Switched<T::File>) -> Outcom
 fn is_left(left: &Left, found: &Fingerprint) -> bool {
     match left {
         Left::Nothing => false,
-        Left::Object(object) => is_same_object(object, found) && object.mode == found.mode,
+        Left::Object(object) => {
+            is_same_object(object, found) && object.mode == found.mode && object.same_owner(found)
+        }
     }
 }

@@ -427,7 +427,9 @@ impl Dress<'_> {
         // Looked at through the descriptor and just before: a write that came between would be
         // hidden by the time that is set now.
         let before = tree.stat_file(&object).map_err(refused)?;
-        if !is_same_object(expect, &before) {
+        // So would be a mode or an owner that somebody set and nobody has looked at.
+        let is_known = before.mode == expect.mode && before.same_owner(expect);
+        if !is_same_object(expect, &before) || !is_known {
             return Err(Undone::Changed);
         }
         // Setting what is set already would only hide a write.
@@ -453,8 +455,12 @@ impl Dress<'_> {
             }
         };
         let wanted = Fingerprint { mtime_ns: mtime_ns.unwrap_or(before.mtime_ns), mode, ..before };
+        let is_given = |stat: &Fingerprint| match self.owner.filter(|_| owner_left.is_none()) {
+            None => self.owner.is_some() || stat.same_owner(&before),
+            Some(owner) => tree.owner(stat).is_none_or(|found| found == *owner),
+        };
         match tree.stat_file(&object) {
-            Ok(stat) if is_dressed(&wanted, &stat) => {
+            Ok(stat) if is_dressed(&wanted, &stat) && is_given(&stat) => {
                 Failpoint::Dressed.hit();
                 Ok(Dressed { stat, object: Some(object), owner_left })
             }

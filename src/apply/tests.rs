@@ -903,6 +903,27 @@ fn what_is_not_expected_is_left_alone() {
     }
 }
 
+/// What a directory holds moves its stat: its mode and its owner are looked at by themselves.
+#[test]
+fn a_directorys_mode_that_somebody_set_is_not_replaced_unseen() {
+    let share = Share::new();
+    share.put("a/b", OLD);
+    let mut expect = share.stat("a");
+    let action = Action::Metadata { mode: Some(0o711), mtime_ns: None, owner: None };
+    let beside = beside(&share_path("a"));
+    let op = Op { id: ID, path: share_path("a"), expect: None, action, displaced: None, beside };
+    for change in ["mode", "owner"] {
+        let there = share.stat("a");
+        match change {
+            "mode" => expect.mode ^= 0o050,
+            _ => (expect.mode, expect.gid) = (there.mode, there.gid + 1),
+        }
+        let op = Op { expect: Some(expect), ..op.clone() };
+        assert_eq!(one(run(&share.tree, vec![op]), ID), Outcome::Changed, "{change}");
+        assert_eq!(share.stat("a").mode, there.mode, "{change}");
+    }
+}
+
 type MakeSource = fn(&Share) -> Source;
 
 #[test]
