@@ -1,7 +1,8 @@
 //! Runs a batch of operations: stage all, switch each, then make all durable together.
 //!
 //! **Invariant:** each operation gets exactly one outcome; `Done` means durable, and still there
-//! when it was looked at last; every other outcome but `Changed` means that nothing was done.
+//! when it was looked at last; `Unsure` that it was made; every other outcome but `Changed` means that
+//! nothing was done.
 //! **May not:** retry; the engine decides again.
 #![forbid(unsafe_code)]
 
@@ -41,9 +42,7 @@ pub fn run<T: Tree>(tree: &T, ops: Vec<Op>) -> Vec<(u64, Outcome)> {
     outcomes
         .map(|((op, switched), durable)| match switched {
             Err(why) => (op.id, why.into()),
-            // The change is there, but a power cut may take it back: the next look tells.
-            Ok(_) if !durable => (op.id, Outcome::Changed),
-            Ok(switched) => (op.id, look_again(tree, op, switched)),
+            Ok(switched) => (op.id, look_again(tree, op, switched, durable)),
         })
         .collect()
 }
@@ -95,19 +94,19 @@ pub(crate) fn sync_names<T: Tree>(tree: &T, dir: &Place) -> Result<(), TreeError
     }
 }
 
-/// Looks at what a change left: the fingerprints by which the watcher's echo is known.
-fn look_again<T: Tree>(tree: &T, op: &Op, switched: Switched<T::File>) -> Outcome {
-    let found = match &switched.left {
-        Left::Nothing => None,
-        left => match tree.stat(&Place::Share(op.path.clone())) {
-            Ok(found) if is_left(left, &found) => Some(found),
-            // Somebody changed it at once, or nothing is known of it.
-            _ => return Outcome::Changed,
+/// Looks at what a change left: the fingerprints by which the watcher's echo is known. What is not
+/// durable, or not to be seen, was made all the same: whoever changes it from here on knew it.
+fn look_again<T: Tree>(tree: &T, op: &Op, switched: Switched<T::File>, durable: bool) -> Outcome {
+    let (left, is_there) = match switched.left {
+        Left::Nothing => (None, true),
+        Left::Object(left) => match tree.stat(&Place::Share(op.path.clone())) {
+            Ok(found) if is_left(&left, &found) => (Some(found), true),
+            _ => (Some(left), false),
         },
     };
     let stat = |dir: SharePath| Some((dir.clone(), tree.stat(&Place::Share(dir)).ok()?));
-    Outcome::Done(Done {
-        fingerprint: found,
+    let done = Done {
+        fingerprint: left,
         made: switched.made.into_iter().filter_map(stat).collect(),
         displaced: switched.displaced.and_then(|place| {
             let found = tree.stat(&place).ok()?;
@@ -121,14 +120,11 @@ fn look_again<T: Tree>(tree: &T, op: &Op, switched: Switched<T::File>) -> Outcom
             }
         }),
         owner_left: switched.owner_left,
-    })
+    };
+    if durable && is_there { Outcome::Done(done) } else { Outcome::Unsure(done) }
 }
 
-fn is_left(left: &Left, found: &Fingerprint) -> bool {
-    match left {
-        Left::Nothing => false,
-        Left::Object(object) => {
-            is_same_object(object, found) && object.mode == found.mode && object.same_owner(found)
-        }
-    }
+/// True if a stat shows what was left.
+fn is_left(left: &Fingerprint, found: &Fingerprint) -> bool {
+    is_same_object(left, found) && left.mode == found.mode && left.same_owner(found)
 }

@@ -267,6 +267,9 @@ impl std::fmt::Debug for Source {
 pub enum Outcome {
     /// Done and durable: file, directory and names synced.
     Done(Done),
+    /// Done, but perhaps not durable, or no longer to be seen: the next look tells. What it left is how
+    /// it should stat.
+    Unsure(Done),
     /// The path, or the source of a move, holds something else than expected; the tree is as it was.
     Changed,
     /// The object to be replaced or removed is open for writing; the tree is as it was.

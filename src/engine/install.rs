@@ -83,6 +83,21 @@ pub(super) struct Running {
 }
 
 impl Running {
+    /// Returns what is installed when this is done and stats so; none if that is nothing.
+    fn installed(&self, fingerprint: Fingerprint) -> Option<Installed> {
+        let before = self.before.as_ref();
+        Some(Installed {
+            content: self.installs.clone()?,
+            fingerprint,
+            mtime_ns: self
+                .mtime_ns
+                .or(before.map(|before| before.mtime_ns))
+                .unwrap_or(fingerprint.mtime_ns),
+            mode: self.mode.unwrap_or(fingerprint.mode),
+            owner: self.owner.clone().or(before.and_then(|before| before.owner.clone())),
+        })
+    }
+
     fn was_file(&self) -> bool {
         self.before.as_ref().is_some_and(|before| matches!(before.content, Content::File { .. }))
     }
@@ -763,26 +778,23 @@ impl Engine {
             Some(Content::File { hash, .. }) => Some(hash),
             _ => None,
         };
-        let done = matches!(outcome, Outcome::Done(_));
+        let done = matches!(outcome, Outcome::Done(_) | Outcome::Unsure(_));
         if !done && running.kind == AppliedKind::Delete && running.was_file() {
             self.remote_guard.take_back();
         }
         match outcome {
             Outcome::Done(done) => self.done(cx, id, running, done)?,
-            Outcome::Changed => {
-                // Not what was expected: what is there is absorbed first. Tried again at once,
-                // with growing delays if that happens again.
-                match self.retries.get(&path) {
-                    None => self.retry_at(&path, cx.now.mono, 1),
-                    Some(_) => {
-                        self.backoff(cx, &path);
-                        self.settle_owed(&path, AckState::Held);
-                    }
+            Outcome::Unsure(done) => {
+                self.note_made(cx, done.made)?;
+                self.note_displaced(cx, id, &running, done.displaced)?;
+                let put = done.fingerprint.and_then(|stat| running.installed(stat));
+                if let Some(put) = put.filter(|_| self.unsure.len() < RETRIES_MAX) {
+                    self.unsure.insert(path.clone(), put);
                 }
-                for path in std::iter::once(&path).chain(&running.from).chain(&running.copy) {
-                    self.dirty(cx, path.clone(), Hint::Written, Noticed::Scan);
-                }
+                self.look_first(cx, &path, &others);
             }
+            // Not what was expected: what is there is absorbed first.
+            Outcome::Changed => self.look_first(cx, &path, &others),
             Outcome::Writer => {
                 self.retry_at(&path, cx.now.mono + WRITER_WAIT, 0);
                 self.settle_owed(&path, AckState::Held);
@@ -829,29 +841,28 @@ impl Engine {
         Ok(())
     }
 
-    fn done(
+    /// Has what an operation was to change looked at, and the path tried again then: with growing
+    /// delays if that happens again.
+    fn look_first(&mut self, cx: &mut Cx<'_>, path: &SharePath, others: &[SharePath]) {
+        match self.retries.get(path) {
+            None => self.retry_at(path, cx.now.mono, 1),
+            Some(_) => {
+                self.backoff(cx, path);
+                self.settle_owed(path, AckState::Held);
+            }
+        }
+        for path in std::iter::once(path).chain(others) {
+            self.dirty(cx, path.clone(), Hint::Written, Noticed::Scan);
+        }
+    }
+
+    /// Notes the directories that had to be made above a path.
+    fn note_made(
         &mut self,
         cx: &mut Cx<'_>,
-        id: u64,
-        running: Running,
-        done: Done,
+        made: Vec<(SharePath, Fingerprint)>,
     ) -> Result<(), IndexError> {
-        let Running {
-            path,
-            from,
-            installs,
-            mtime_ns,
-            mode,
-            owner,
-            before,
-            copy,
-            drops,
-            kind,
-            saved,
-            ..
-        } = running;
-        self.forgive(&path);
-        for (dir, fingerprint) in done.made {
+        for (dir, fingerprint) in made {
             let mut entry = cx.entry(&dir)?;
             // One that was there before is gone, though nobody has looked yet: the mode that this
             // one was made with is nobody's wish.
@@ -870,6 +881,55 @@ impl Engine {
                 self.reconsider(cx, &dir)?;
             }
         }
+        Ok(())
+    }
+
+    /// Notes what lies in the trash now. Returns the loser, if it lies under its copy's name.
+    fn note_displaced(
+        &mut self,
+        cx: &mut Cx<'_>,
+        id: u64,
+        running: &Running,
+        displaced: Option<(Place, Fingerprint)>,
+    ) -> Result<Option<Installed>, IndexError> {
+        let via = cx.entry(&running.path)?.via;
+        match (&running.before, displaced) {
+            (Some(before), Some((Place::Share(_), fingerprint))) => {
+                Ok(Some(Installed { fingerprint, ..before.clone() }))
+            }
+            (Some(before), Some((Place::Trash { day, path: at }, stat))) => {
+                let deleted = running.kind == AppliedKind::Delete;
+                cx.index.write(&Write::Trashed(Trashed {
+                    since_ns: cx.now.wall_ns,
+                    id,
+                    day,
+                    at,
+                    path: running.path.clone(),
+                    content: Some(before.content.clone()),
+                    stat,
+                    why: if deleted { Why::Deleted } else { Why::Replaced },
+                    peer: via,
+                }))?;
+                Ok(None)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    fn done(
+        &mut self,
+        cx: &mut Cx<'_>,
+        id: u64,
+        running: Running,
+        done: Done,
+    ) -> Result<(), IndexError> {
+        let displaced_nothing = done.displaced.is_none();
+        let beside = self.note_displaced(cx, id, &running, done.displaced)?;
+        let installed = done.fingerprint.and_then(|stat| running.installed(stat));
+        let Running { path, from, owner, before, copy, drops, kind, saved, .. } = running;
+        self.forgive(&path);
+        self.unsure.remove(&path);
+        self.note_made(cx, done.made)?;
         if let Some(from) = &from {
             let mut entry = cx.entry(from)?;
             entry.installed = None;
@@ -881,54 +941,24 @@ impl Engine {
             self.mark_other_names(cx, &path, &before.fingerprint, Hint::Attributes)?;
         }
         entry.let_go = false;
-        entry.installed = match (installs, done.fingerprint) {
-            (Some(content), Some(fingerprint)) => Some(Installed {
-                content,
-                fingerprint,
-                mtime_ns: mtime_ns
-                    .or(before.as_ref().map(|before| before.mtime_ns))
-                    .unwrap_or(fingerprint.mtime_ns),
-                mode: mode.unwrap_or(fingerprint.mode),
-                owner: owner.clone().or(before.as_ref().and_then(|before| before.owner.clone())),
-            }),
-            _ => None,
-        };
+        entry.installed = installed;
         cx.put(&path, entry)?;
         if let (Some(owner), Some(why)) = (owner, done.owner_left) {
             cx.event(Event::OwnerLeft { path: path.clone(), owner, why });
         }
-        if let (Some(copy), None) = (&copy, &done.displaced) {
+        if let Some(copy) = copy.as_ref().filter(|_| displaced_nothing) {
             // Somebody has it already.
             self.dirty(cx, copy.clone(), Hint::Written, Noticed::Scan);
         }
-        match (before, done.displaced) {
-            (Some(before), Some((Place::Share(_), fingerprint))) => {
-                if let Some(copy) = copy {
-                    // Its bytes are the ones known; its mode and owner may have been set in the
-                    // last moment, which the next look finds.
-                    let Fingerprint { mode, uid, gid, .. } = before.fingerprint;
-                    let known = Fingerprint { mode, uid, gid, ..fingerprint };
-                    if known != fingerprint {
-                        self.dirty(cx, copy.clone(), Hint::Attributes, Noticed::Scan);
-                    }
-                    self.kept(cx, &path, &copy, Installed { fingerprint: known, ..before })?;
-                }
+        if let (Some(before), Some(beside), Some(copy)) = (before, beside, copy) {
+            // Its bytes are the ones known; its mode and owner may have been set in the last moment,
+            // which the next look finds.
+            let Fingerprint { mode, uid, gid, .. } = before.fingerprint;
+            let known = Fingerprint { mode, uid, gid, ..beside.fingerprint };
+            if known != beside.fingerprint {
+                self.dirty(cx, copy.clone(), Hint::Attributes, Noticed::Scan);
             }
-            (Some(before), Some((Place::Trash { day, path: at }, stat))) => {
-                let why = if kind == AppliedKind::Delete { Why::Deleted } else { Why::Replaced };
-                cx.index.write(&Write::Trashed(Trashed {
-                    since_ns: cx.now.wall_ns,
-                    id,
-                    day,
-                    at,
-                    path: path.clone(),
-                    content: Some(before.content),
-                    stat,
-                    why,
-                    peer: via.clone(),
-                }))?;
-            }
-            _ => {}
+            self.kept(cx, &path, &copy, Installed { fingerprint: known, ..before })?;
         }
         if let Some(content) = drops {
             let mut entry = cx.entry(&path)?;

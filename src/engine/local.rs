@@ -102,6 +102,7 @@ impl Engine {
                 (_, rename) => self.rename_off(cx, rename),
             };
         }
+        self.be_sure(cx, path, &look)?;
         match &look {
             Look::Busy => {
                 // The kernel tells of a close a moment before the writer is gone.
@@ -154,6 +155,27 @@ impl Engine {
             self.wake(cx, path)?;
         }
         self.rename_off(cx, rename)
+    }
+
+    /// Notes as installed what an operation has put there that ended in doubt: what the look shows is
+    /// compared with that.
+    fn be_sure(
+        &mut self,
+        cx: &mut Cx<'_>,
+        path: &SharePath,
+        look: &Look,
+    ) -> Result<(), IndexError> {
+        match look {
+            Look::Busy | Look::Unstable | Look::TooFresh(_) | Look::Unknown(_) => return Ok(()),
+            _ => {}
+        }
+        let Some(put) = self.unsure.remove(path) else { return Ok(()) };
+        if matches!(look, Look::Absent | Look::Found { .. } | Look::Hollow(_)) {
+            let mut entry = cx.entry(path)?;
+            (entry.installed, entry.let_go) = (Some(put), false);
+            cx.put(path, entry)?;
+        }
+        Ok(())
     }
 
     /// A vanished directory waits for the looks at what it held, level by level: the last of

@@ -37,7 +37,7 @@ use std::time::Duration;
 use recsync_proto::message::FileRef;
 use recsync_proto::{Dot, Epoch, Hash, NodeName, Record, Seq, SharePath, Stamp};
 
-use crate::index::{Entry, Guard, Index, IndexError, Write};
+use crate::index::{Entry, Guard, Index, IndexError, Installed, Write};
 use crate::tree::IgnoreRules;
 
 pub use effect::{
@@ -158,6 +158,9 @@ pub struct Engine {
     twins: BTreeSet<(Hash, SharePath)>,
     /// Bytes that may be fetched; none while the disk is too full to receive anything.
     room: Option<u64>,
+    /// What operations have put in place that may not be durable, or was not to be seen when they
+    /// ended: whoever changes or removes it knew it. Until the next look.
+    unsure: BTreeMap<SharePath, Installed>,
     retries: BTreeMap<SharePath, Retry>,
     retry_due: BTreeSet<(Duration, SharePath)>,
     /// Where the walk through pending paths stands: positions below are still to be visited.
@@ -253,6 +256,7 @@ impl Engine {
             fetching: BTreeMap::new(),
             twins: BTreeSet::new(),
             room: Some(u64::MAX),
+            unsure: BTreeMap::new(),
             retries: BTreeMap::new(),
             retry_due: BTreeSet::new(),
             sweep: None,
@@ -485,6 +489,7 @@ impl Engine {
             ("owed", self.owed.len()),
             ("blocked", self.blocked.len()),
             ("twins", self.twins.len()),
+            ("unsure", self.unsure.len()),
             ("retry_due", self.retry_due.len()),
             ("sweep", usize::from(self.sweep.is_some())),
             ("sweep_again", usize::from(self.sweep_again)),

@@ -103,6 +103,8 @@ pub(super) struct Disk {
     pub(super) shows: BTreeMap<SharePath, Look>,
     /// Paths where operations fail.
     pub(super) refuses: BTreeMap<SharePath, TreeError>,
+    /// Paths where the next operation is made and not known to be durable.
+    pub(super) unsure: BTreeSet<SharePath>,
     /// It may not give files away: new ones belong to this account.
     pub(super) bound_to: Option<u32>,
 }
@@ -928,7 +930,10 @@ impl World {
                         for (path, hint) in seen {
                             self.notice(of, &path, hint);
                         }
-                        Outcome::Done(done)
+                        match self.nodes[of].disk.unsure.remove(&op.path) {
+                            true => Outcome::Unsure(done),
+                            false => Outcome::Done(done),
+                        }
                     }
                     Err(outcome) => *outcome,
                 };

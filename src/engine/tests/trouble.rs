@@ -950,3 +950,27 @@ fn a_file_that_a_directory_keeps_from_its_name_is_not_acknowledged_as_there() {
     world.check_file(1, "b", "two");
     world.check_quiet();
 }
+
+/// What was put in place and could not be synced is there: it is no version of this node's own.
+#[test]
+fn what_was_put_in_doubt_does_not_come_back_when_it_was_deleted_meanwhile() {
+    for deleted_at in [0, 1] {
+        let mut world = World::pair();
+        let call = path("call.wav");
+        world.nodes[1].disk.unsure.insert(call.clone());
+        let cannot = Look::Unknown(TreeError::Io("Input/output error".to_owned()));
+        world.nodes[1].disk.shows.insert(call.clone(), cannot);
+        world.write(0, "call.wav", "hello");
+        world.run_for(Duration::from_secs(1));
+        assert_eq!(world.nodes[0].index.entry(&call).unwrap().unwrap().record.values.len(), 1);
+        let durable = |event: &&Event| matches!(event, Event::Replicated { .. });
+        assert_eq!(world.nodes[0].events().filter(durable).count(), 0, "nobody knows that it is");
+        world.remove(deleted_at, "call.wav");
+        world.run_for(Duration::from_secs(1));
+        world.nodes[1].disk.shows.clear();
+        world.settle();
+        world.check_absent(0, "call.wav");
+        world.check_absent(1, "call.wav");
+        world.check_quiet();
+    }
+}
