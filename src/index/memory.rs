@@ -11,8 +11,8 @@ use std::ops::Bound;
 use recsync_proto::{Content, Epoch, Hash, NodeName, Seq, SharePath};
 
 use super::{
-    Backlog, COPY_MARK, Entry, Guard, GuardState, Index, IndexError, IndexRead, Intent, LastStop,
-    Logged, PeerCursor, Stand, TrashKey, Trashed, Write, rules,
+    Backlog, COPY_MARK, Entry, Guard, GuardState, Index, IndexError, IndexRead, Installed, Intent,
+    LastStop, Logged, PeerCursor, Stand, TrashKey, Trashed, Write, rules,
 };
 
 /// An index in memory. "Durable" is what [`Memory::crash`] leaves: the state at the last commit.
@@ -289,6 +289,22 @@ impl IndexRead for Memory {
         let child =
             |name: &[u8]| dir.join(name).expect("it was taken from a path of this directory");
         Ok(later.take(limit).map(|(name, entry)| (child(name), entry.clone())).collect())
+    }
+
+    fn installed_in(
+        &self,
+        dir: &SharePath,
+        after: &[u8],
+        limit: usize,
+    ) -> Result<Vec<(Vec<u8>, Installed)>, IndexError> {
+        let Some(names) = self.entries.dirs.get(dir.as_bytes()) else { return Ok(Vec::new()) };
+        let later = names.range::<[u8], _>((Bound::Excluded(after), Bound::Unbounded));
+        let installed = later.filter_map(|(name, entry)| {
+            let mut installed = entry.installed.clone()?;
+            installed.owner = installed.owner.or_else(|| rules::told_owner(&entry.record));
+            Some((name.clone(), installed))
+        });
+        Ok(installed.take(limit).collect())
     }
 
     fn has_live_below(&self, dir: &SharePath) -> Result<bool, IndexError> {

@@ -355,6 +355,14 @@ pub trait IndexRead {
         after: &[u8],
         limit: usize,
     ) -> Result<Vec<(SharePath, Entry)>, IndexError>;
+    /// Returns what is installed directly in a directory under names after `after` (empty: all), by
+    /// name, at most `limit`; an owner that is not known of it is the one that its record tells.
+    fn installed_in(
+        &self,
+        dir: &SharePath,
+        after: &[u8],
+        limit: usize,
+    ) -> Result<Vec<(Vec<u8>, Installed)>, IndexError>;
     /// True if a path below `dir` has a record with a value: the directory is implied.
     fn has_live_below(&self, dir: &SharePath) -> Result<bool, IndexError>;
     /// True if something is installed below `dir`.

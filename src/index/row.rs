@@ -171,16 +171,8 @@ pub(super) fn logged(row: &Row<'_>) -> Result<Logged> {
     let record = decode_record(row.get_ref(2)?.as_blob()?).map_err(|error| bad_column(2, error))?;
     let seq: Option<i64> = row.get(3)?;
     let via: Option<String> = row.get(4)?;
-    let installed = match content(row, 7)? {
-        Some(content) => Some(Installed {
-            content,
-            fingerprint: fingerprint(row, 11)?,
-            mtime_ns: row.get(21)?,
-            mode: row.get(22)?,
-            owner: owner(row, 23)?,
-        }),
-        None => None,
-    };
+    let installed =
+        content(row, 7)?.map(|content| installed(row, 7, content, owner)).transpose()?;
     Ok(Logged {
         path: path(row, 0)?,
         entry: Entry {
@@ -192,6 +184,56 @@ pub(super) fn logged(row: &Row<'_>) -> Result<Logged> {
             pending: row.get(6)?,
             let_go: row.get(24)?,
         },
+    })
+}
+
+/// Begins a query of what is installed, to be read by [`named`].
+macro_rules! select_installed {
+    ($rest:literal) => {
+        concat!(
+            "SELECT name, content, content_size, hash, target, ",
+            "kind, fs, ino, size, mtime_ns, ctime_ns, mode, uid, gid, nlink, ",
+            "want_mtime_ns, want_mode, want_owner, record FROM entries ",
+            $rest
+        )
+    };
+}
+pub(super) use select_installed;
+
+/// Reads rows of [`select_installed`] that follow each other: most of a directory have one owner,
+/// which is read once.
+pub(super) fn named() -> impl FnMut(&Row<'_>) -> Result<(Vec<u8>, Installed)> {
+    let mut last: Option<(Box<str>, Owner)> = None;
+    move |row| {
+        let owner = |row: &Row<'_>, at: usize| {
+            let Some(text) = row.get_ref(at)?.as_str_or_null()? else {
+                let record = decode_record(row.get_ref(at + 1)?.as_blob()?);
+                return Ok(rules::told_owner(&record.map_err(|error| bad_column(at + 1, error))?));
+            };
+            if last.as_ref().is_none_or(|(known, _)| **known != *text) {
+                let owner = text.parse().map_err(|error| bad_column(at, error))?;
+                last = Some((text.into(), owner));
+            }
+            Ok(last.as_ref().map(|(_, owner)| owner.clone()))
+        };
+        let content = content(row, 1)?.ok_or_else(|| bad_column(1, "nothing is installed"))?;
+        Ok((row.get(0)?, installed(row, 1, content, owner)?))
+    }
+}
+
+/// Reads the columns behind those of the content that is installed, the owner by `owner`.
+fn installed(
+    row: &Row<'_>,
+    at: usize,
+    content: Content,
+    owner: impl FnOnce(&Row<'_>, usize) -> Result<Option<Owner>>,
+) -> Result<Installed> {
+    Ok(Installed {
+        content,
+        fingerprint: fingerprint(row, at + 4)?,
+        mtime_ns: row.get(at + 14)?,
+        mode: row.get(at + 15)?,
+        owner: owner(row, at + 16)?,
     })
 }
 

@@ -5,7 +5,7 @@
 #![forbid(unsafe_code)]
 
 use recsync_proto::codec::check_record;
-use recsync_proto::{Content, Record, Seq, SharePath};
+use recsync_proto::{Content, Owner, Record, Seq, SharePath};
 
 use super::{Backlog, Entry};
 
@@ -59,6 +59,11 @@ pub(super) fn winner_bytes(record: &Record) -> u64 {
     }
     let files = record.values.iter().filter(|value| matches!(value.content, Content::File { .. }));
     files.max_by_key(|value| (&value.stamp, value.dot)).map_or(0, |value| value.content.size())
+}
+
+/// Returns the owner that a record tells.
+pub(super) fn told_owner(record: &Record) -> Option<Owner> {
+    record.owner.as_ref().map(|owner| owner.value.clone())
 }
 
 impl Backlog {

@@ -17,8 +17,8 @@ use rustix::fs::{FlockOperation, flock};
 use super::error::{from_sqlite, other};
 use super::reader::{Reader, connect, key_id, position};
 use super::{
-    Backlog, Entry, Guard, GuardState, Index, IndexError, IndexRead, Intent, LastStop, Logged,
-    PeerCursor, Stand, TrashKey, Trashed, Write, migrate, row, rules,
+    Backlog, Entry, Guard, GuardState, Index, IndexError, IndexRead, Installed, Intent, LastStop,
+    Logged, PeerCursor, Stand, TrashKey, Trashed, Write, migrate, row, rules,
 };
 
 /// Page cache of the writer, KiB.
@@ -441,6 +441,15 @@ impl IndexRead for Store {
         limit: usize,
     ) -> Result<Vec<(SharePath, Entry)>, IndexError> {
         self.reads.children(dir, after, limit)
+    }
+
+    fn installed_in(
+        &self,
+        dir: &SharePath,
+        after: &[u8],
+        limit: usize,
+    ) -> Result<Vec<(Vec<u8>, Installed)>, IndexError> {
+        self.reads.installed_in(dir, after, limit)
     }
 
     fn has_live_below(&self, dir: &SharePath) -> Result<bool, IndexError> {

@@ -199,7 +199,8 @@ macro_rules! on_both {
 
 on_both! {
     a_new_index_is_empty, an_entry_reads_back, an_entry_that_says_nothing_is_removed,
-    head_never_falls, children_come_by_name, below_is_the_subtree_alone,
+    head_never_falls, children_come_by_name, what_is_installed_comes_by_name,
+    an_owner_that_is_not_known_is_the_one_of_the_record, below_is_the_subtree_alone,
     installed_files_are_found_and_counted, the_log_holds_each_path_once,
     pending_comes_newest_first, intents_read_back, what_guards_remember_reads_back,
     the_clock_never_falls,
@@ -366,6 +367,50 @@ fn children_come_by_name(index: &mut impl Index) {
     assert_eq!(list("d", b"\xff", ALL), [""; 0]);
     assert_eq!(list("d/b", b"", ALL), [""; 0]);
     assert_eq!(list("d", b"", 0), [""; 0]);
+}
+
+fn what_is_installed_comes_by_name(index: &mut impl Index) {
+    // Whole paths sort otherwise: `-` and `.` come before `/`, `0` comes after.
+    for (at, seq) in ["a/b", "a", "a-b", "a0", "a/b0", "a/b-c", "a/b/c", "a.b/x"].iter().zip(1..) {
+        put(index, at, noted(seq, 1, 1));
+    }
+    put(index, "a/b.gone", gone(20));
+    put(index, "a/b.new", received(21, "fs2"));
+    let list = |dir: &str, after: &[u8], limit| {
+        let installed = index.installed_in(&path(dir), after, limit).unwrap();
+        installed.into_iter().map(|(name, _)| String::from_utf8(name).unwrap()).collect::<Vec<_>>()
+    };
+    assert_eq!(list("", b"", ALL), ["a", "a-b", "a0"]);
+    assert_eq!(list("a", b"", ALL), ["b", "b-c", "b0"]);
+    assert_eq!(list("a/b", b"", ALL), ["c"]);
+    assert_eq!(list("a", b"b", 1), ["b-c"]);
+    assert_eq!(list("a", b"b.new", ALL), ["b0"]);
+    assert_eq!(list("a", b"b0", ALL), [""; 0]);
+    assert_eq!(list("a-b", b"", ALL), [""; 0]);
+    assert_eq!(list("a", b"", 0), [""; 0]);
+}
+
+fn an_owner_that_is_not_known_is_the_one_of_the_record(index: &mut impl Index) {
+    let stamp = Stamp { hlc: 1, node: node("fs2") };
+    let told = |entry: Entry| {
+        let owner = Some(Register { value: owner("told:told"), stamp: stamp.clone() });
+        Entry { record: Record { owner, ..entry.record.clone() }, ..entry }
+    };
+    let unknown = |entry: Entry| {
+        let installed = entry.installed.clone().map(|it| Installed { owner: None, ..it });
+        Entry { installed, ..entry }
+    };
+    put(index, "d/known", told(noted(1, 1, 1)));
+    put(index, "d/nobody", unknown(noted(2, 1, 1)));
+    put(index, "d/told", unknown(told(noted(3, 1, 1))));
+    let found = index.installed_in(&path("d"), b"", ALL).unwrap();
+    let owners: Vec<_> = found.iter().map(|(_, it)| it.owner.clone()).collect();
+    assert_eq!(owners, [Some(owner("freeswitch:daemon")), None, Some(owner("told:told"))]);
+    for (name, installed) in found {
+        let entry = index.entry(&path("d").join(&name).unwrap()).unwrap().unwrap();
+        let owner = installed.owner.clone();
+        assert_eq!(Some(installed), entry.installed.map(|it| Installed { owner, ..it }));
+    }
 }
 
 fn below_is_the_subtree_alone(index: &mut impl Index) {
@@ -902,6 +947,8 @@ fn assert_same(a: &dyn IndexRead, b: &dyn IndexRead, limit: usize) {
         assert_eq!(a.has_installed_below(&at), b.has_installed_below(&at), "{at}");
         for after in [&b""[..], b"a"] {
             assert_eq!(a.children(&at, after, limit), b.children(&at, after, limit), "{at}");
+            let installed = |it: &dyn IndexRead| it.installed_in(&at, after, limit);
+            assert_eq!(installed(a), installed(b), "{at}");
         }
     }
     for tag in 0..3 {
@@ -1277,6 +1324,30 @@ fn every_read_searches_an_index() {
                 || step.contains("B-TREE")
         };
         assert!(searched && !plan.iter().any(walks), "{sql}: {plan:#?}");
+    }
+}
+
+/// Planning a statement costs more than most of them take to run: each is planned once.
+#[test]
+fn a_statement_is_planned_once_whatever_is_asked() {
+    let mut stored = Stored::new();
+    for seq in 1..=200 {
+        put(stored.get_mut(), &format!("d/{seq}"), noted(seq, 1, 1));
+    }
+    stored.get_mut().commit().unwrap();
+    let reader = stored.get().reader().unwrap();
+    for index in [&stored.get().reads, &reader] {
+        for sql in super::reader::sql::SEARCHES {
+            let mut asked = index.conn.prepare(sql).unwrap();
+            for number in 0..4_i64 {
+                for at in 1..=asked.parameter_count() {
+                    asked.raw_bind_parameter(at, number).unwrap();
+                }
+                let mut rows = asked.raw_query();
+                while rows.next().unwrap().is_some() {}
+            }
+            assert_eq!(asked.get_status(rusqlite::StatementStatus::RePrepare), 0, "{sql}");
+        }
     }
 }
 
