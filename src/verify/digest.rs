@@ -5,17 +5,20 @@
 //! (`recsync_proto::codec::encode_digest_entry`), so two directories have equal digests exactly
 //! if all that is compared below them is equal.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use recsync_proto::message::{DIGESTS_MAX, DigestEntry, DigestKind};
 use recsync_proto::{Content, Hash, Owner, SharePath, codec};
 
 use super::VerifyError;
-use crate::index::{Entry, IndexRead};
+use crate::index::{IndexRead, Installed};
 use crate::tree::{Fingerprint, Kind, Place, Tree, TreeError};
 
 /// A page ends when it has about this many bytes, well below the longest frame.
 const PAGE_LEN_TARGET: usize = 1 << 20;
+/// Names of a directory that the index is asked for at once; each directory on the way down holds
+/// so many.
+const KNOWN_LEN: usize = 256;
 
 /// What is known of a directory and all below it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,6 +75,7 @@ impl Digests {
         names.retain(|name| name.as_slice() > after);
         let mut more = names.len() > DIGESTS_MAX;
         names.truncate(DIGESTS_MAX);
+        let mut known = Known::new(index, dir, after);
         let mut entries = Vec::with_capacity(names.len());
         let mut len = 0;
         for name in names {
@@ -80,10 +84,10 @@ impl Digests {
                 break;
             }
             let Ok(path) = dir.join(&name) else { continue };
-            let Some(kind) = look(tree, index, &path)? else { continue };
-            let kind = match kind {
-                Seen::Leaf(kind) => kind,
-                Seen::Dir { mode, owner } => {
+            let kind = match look(tree, &path, known.take(&name)?) {
+                None => continue,
+                Some(Seen::Leaf(kind)) => kind,
+                Some(Seen::Dir { mode, owner }) => {
                     let summary = self.dirs.get(&path).copied().unwrap_or(EMPTY);
                     dir_kind(mode, owner, summary)
                 }
@@ -104,11 +108,12 @@ impl Digests {
         dir: &SharePath,
     ) -> Result<Option<Summary>, VerifyError> {
         let Some(names) = names(tree, dir) else { return Ok(None) };
+        let mut known = Known::new(index, dir, b"");
         let mut hasher = blake3::Hasher::new();
         let mut summary = EMPTY;
         for name in names {
             let Ok(path) = dir.join(&name) else { continue };
-            let kind = match look(tree, index, &path)? {
+            let kind = match look(tree, &path, known.take(&name)?) {
                 None => continue,
                 Some(Seen::Leaf(kind)) => {
                     if let DigestKind::File { size, .. } = kind {
@@ -154,57 +159,83 @@ enum Seen {
     Dir { mode: u32, owner: Option<Owner> },
 }
 
-/// Looks at one name; none if it is gone or never synced.
-fn look<T: Tree, I: IndexRead>(
-    tree: &T,
-    index: &I,
-    path: &SharePath,
-) -> Result<Option<Seen>, VerifyError> {
+/// Looks at one name, of which the index holds `known`; none if it is gone or never synced.
+fn look<T: Tree>(tree: &T, path: &SharePath, known: Option<Installed>) -> Option<Seen> {
     let place = Place::Share(path.clone());
     let found = match tree.stat(&place) {
         Ok(found) => found,
-        Err(TreeError::NotFound) => return Ok(None),
-        Err(_) => return Ok(Some(Seen::Leaf(DigestKind::Unreadable))),
+        Err(TreeError::NotFound) => return None,
+        Err(_) => return Some(Seen::Leaf(DigestKind::Unreadable)),
     };
     if found.kind == Kind::Special || tree.ignored_by(path, found.kind == Kind::Dir).is_some() {
-        return Ok(None);
+        return None;
     }
-    let entry = index.entry(path).map_err(|error| VerifyError::Here(error.to_string()))?;
-    let owner = owner(tree, entry.as_ref(), &found);
-    let leaf = match found.kind {
-        Kind::Special => return Ok(None),
-        Kind::Dir => return Ok(Some(Seen::Dir { mode: found.mode, owner })),
+    let owner = owner(tree, known.as_ref(), &found);
+    Some(Seen::Leaf(match found.kind {
+        Kind::Special => return None,
+        Kind::Dir => return Some(Seen::Dir { mode: found.mode, owner }),
         Kind::Symlink => match tree.read_link(&place) {
             Ok(target) => DigestKind::Symlink { target, mtime_ns: found.mtime_ns, owner },
             Err(_) => DigestKind::Unreadable,
         },
-        Kind::File => file(entry, owner, &found),
-    };
-    Ok(Some(Seen::Leaf(leaf)))
+        Kind::File => file(known, owner, &found),
+    }))
 }
 
 /// The owner that an object stands for, where nobody gave it away since: what could not be set
-/// here is no difference.
-fn owner<T: Tree>(tree: &T, entry: Option<&Entry>, found: &Fingerprint) -> Option<Owner> {
-    let known = entry.and_then(|entry| entry.installed.as_ref());
+/// here is no difference. A node that leaves owners alone passes on what the others say.
+fn owner<T: Tree>(tree: &T, known: Option<&Installed>, found: &Fingerprint) -> Option<Owner> {
     match known {
-        Some(known) if known.fingerprint.same_owner(found) => {
-            // A node that leaves owners alone passes on what the others say.
-            let told = || Some(entry?.record.owner.as_ref()?.value.clone());
-            known.owner.clone().or_else(told)
-        }
+        Some(known) if known.fingerprint.same_owner(found) => known.owner.clone(),
         _ => tree.owner(found),
     }
 }
 
 /// The index's hash counts only for exactly the state that is on disk. The modification time is
 /// the one that the file stands for, where its filesystem stores it coarser.
-fn file(entry: Option<Entry>, owner: Option<Owner>, found: &Fingerprint) -> DigestKind {
-    let known = entry.and_then(|entry| entry.installed).filter(|known| known.fingerprint == *found);
+fn file(known: Option<Installed>, owner: Option<Owner>, found: &Fingerprint) -> DigestKind {
+    let known = known.filter(|known| known.fingerprint == *found);
     let hash = known.as_ref().and_then(|known| match known.content {
         Content::File { hash, .. } => Some(hash),
         Content::Dir | Content::Symlink { .. } => None,
     });
     let mtime_ns = known.map_or(found.mtime_ns, |known| known.mtime_ns);
     DigestKind::File { mode: found.mode, owner, size: found.size, mtime_ns, hash }
+}
+
+/// What the index holds installed in a directory, by name: a million files are asked for in pages,
+/// for one at a time costs more than to look at it.
+struct Known<'a, I> {
+    index: &'a I,
+    dir: &'a SharePath,
+    page: VecDeque<(Vec<u8>, Installed)>,
+    /// The page ends with this name.
+    until: Vec<u8>,
+    /// True if the page is the last one.
+    last: bool,
+}
+
+impl<'a, I: IndexRead> Known<'a, I> {
+    /// Begins behind a name.
+    fn new(index: &'a I, dir: &'a SharePath, after: &[u8]) -> Self {
+        Known { index, dir, page: VecDeque::new(), until: after.to_vec(), last: false }
+    }
+
+    /// Returns what is installed under a name; names are asked for in their order.
+    fn take(&mut self, name: &[u8]) -> Result<Option<Installed>, VerifyError> {
+        loop {
+            while self.page.pop_front_if(|(known, _)| known.as_slice() < name).is_some() {}
+            if !self.page.is_empty() || self.last {
+                let found = self.page.pop_front_if(|(known, _)| known == name);
+                return Ok(found.map(|(_, installed)| installed));
+            }
+            let page = self.index.installed_in(self.dir, &self.until, KNOWN_LEN);
+            let page = page.map_err(|error| VerifyError::Here(error.to_string()))?;
+            self.last = page.len() < KNOWN_LEN;
+            if let Some((name, _)) = page.last() {
+                self.until.clone_from(name);
+            }
+            self.page = page.into();
+        }
+    }
 }
