@@ -13,7 +13,7 @@ use std::time::SystemTime;
 use recsync_proto::{Content, Hash, ShareName, SharePath};
 
 use crate::index::Installed;
-use crate::tree::{Disk, Fingerprint, Place, Tree as _, create_marker};
+use crate::tree::{Disk, Fingerprint, IgnoreRules, Place, Tree as _, create_marker};
 
 /// A share.
 pub(crate) struct Share {
@@ -56,6 +56,10 @@ impl Share {
         create_marker(dir.path(), &name).unwrap();
         let tree = Disk::open(dir.path(), &name, None).unwrap();
         Share { dir, tree }
+    }
+
+    pub(crate) fn with_ignore(self, rules: IgnoreRules) -> Self {
+        Share { tree: self.tree.with_ignore(rules), ..self }
     }
 
     pub(crate) fn at(&self, path: &str) -> PathBuf {

@@ -11,9 +11,10 @@ use std::path::{Path, PathBuf};
 
 use recsync_proto::{Owner, ShareName, SharePath};
 use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, RenameFlags, Stat, Timespec, Timestamps, UTIME_OMIT, Uid,
-    chownat, copy_file_range, fchmod, fchown, fdatasync, fstat, fstatvfs, fsync, ftruncate,
-    futimens, mkdirat, readlinkat, renameat_with, symlinkat, unlinkat, utimensat,
+    AtFlags, FileType, Gid, Mode, OFlags, RenameFlags, Stat, Statx, StatxAttributes, StatxFlags,
+    StatxTimestamp, Timespec, Timestamps, UTIME_OMIT, Uid, chownat, copy_file_range, fchmod,
+    fchown, fdatasync, fstat, fstatvfs, fsync, ftruncate, futimens, mkdirat, readlinkat,
+    renameat_with, statx, symlinkat, unlinkat, utimensat,
 };
 use rustix::io::{Errno, pread, pwrite, retry_on_intr};
 use rustix::thread::CapabilitySet;
@@ -225,6 +226,36 @@ impl Disk {
         fstat(self.beneath.open(path, OFlags::PATH)?)
     }
 
+    /// Looks at a path whose directory is open: one call of the kernel for three.
+    fn look_in(&self, dir: &OwnedFd, path: &SharePath) -> Result<Fingerprint, TreeError> {
+        let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
+        let boundary = StatxAttributes::MOUNT_ROOT;
+        match statx(dir, path.name(), flags, StatxFlags::BASIC_STATS) {
+            // A kernel before 5.8 does not tell what is a mount point: that is looked at the long way.
+            Ok(stat) if (stat.stx_attributes_mask & !stat.stx_attributes).contains(boundary) => {
+                Ok(self.fingerprint_of(&stat))
+            }
+            Err(Errno::NOENT) => Err(TreeError::NotFound),
+            Ok(_) | Err(_) => Ok(self.fingerprint(&self.look(path.as_bytes())?)),
+        }
+    }
+
+    fn fingerprint_of(&self, stat: &Statx) -> Fingerprint {
+        let time = |time: StatxTimestamp| nanoseconds(time.tv_sec, time.tv_nsec.into());
+        Fingerprint {
+            kind: kind_of(FileType::from_raw_mode(stat.stx_mode.into())),
+            fs: self.fs,
+            ino: stat.stx_ino,
+            size: stat.stx_size,
+            mtime_ns: time(stat.stx_mtime),
+            ctime_ns: time(stat.stx_ctime),
+            mode: u32::from(stat.stx_mode) & PERMISSIONS,
+            uid: stat.stx_uid,
+            gid: stat.stx_gid,
+            nlink: stat.stx_nlink,
+        }
+    }
+
     /// Opens an object that is of one of the given kinds. It is looked at before it is opened, since
     /// to open a FIFO or a device may have effects, and again after, since it may have changed.
     fn open_kind(
@@ -269,6 +300,21 @@ impl Tree for Disk {
 
     fn stat(&self, place: &Place) -> Result<Fingerprint, TreeError> {
         Ok(self.fingerprint(&self.look(&path_of(place)?)?))
+    }
+
+    fn stat_all(&self, paths: &[SharePath]) -> Vec<Result<Fingerprint, TreeError>> {
+        let mut all = Vec::with_capacity(paths.len());
+        let siblings =
+            paths.chunk_by(|one, next| !one.is_root() && one.split().0 == next.split().0);
+        for siblings in siblings {
+            let dir = self.beneath.open_parent(siblings[0].as_bytes()).map(|(dir, _)| dir);
+            all.extend(siblings.iter().map(|path| match (path.is_root(), &dir) {
+                (true, _) => self.stat(&Place::Share(path.clone())),
+                (false, Ok(dir)) => self.look_in(dir, path),
+                (false, Err(errno)) => Err((*errno).into()),
+            }));
+        }
+        all
     }
 
     fn has_exact_times(&self) -> bool {

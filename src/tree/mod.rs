@@ -226,6 +226,11 @@ pub trait Tree: Send + Sync {
 
     /// Looks at a name without following it. `NotFound` only if the parent could be searched.
     fn stat(&self, place: &Place) -> Result<Fingerprint, TreeError>;
+    /// Looks at each of some paths as [`Tree::stat`] does; costs least where those of a directory
+    /// follow each other.
+    fn stat_all(&self, paths: &[SharePath]) -> Vec<Result<Fingerprint, TreeError>> {
+        paths.iter().map(|path| self.stat(&Place::Share(path.clone()))).collect()
+    }
     /// True if two changes of an object never leave the same ctime when it was looked at in between,
     /// however close they are (multigrain timestamps, Linux 6.13).
     fn has_exact_times(&self) -> bool {

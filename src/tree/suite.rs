@@ -57,6 +57,7 @@ macro_rules! cases {
 pub fn cases<T: Tree>() -> Vec<Case<T>> {
     cases![
         a_stat_tells_what_is_there,
+        a_stat_of_many_tells_what_each_tells,
         what_is_absent_is_not_found,
         a_file_in_the_middle_of_a_path_is_refused,
         a_symlink_in_the_middle_of_a_path_is_refused,
@@ -172,6 +173,26 @@ fn a_stat_tells_what_is_there<T: Tree>(tree: &T) {
 
     assert!(file.ino != dir.ino && dir.ino != link.ino && file.ino != link.ino);
     assert!(file.fs == dir.fs && dir.fs == link.fs);
+}
+
+fn a_stat_of_many_tells_what_each_tells<T: Tree>(tree: &T) {
+    put(tree, &at("file"), b"12345");
+    for dir in ["dir", "dir/inner", "dir-"] {
+        tree.make_dir(&at(dir), 0o750).unwrap();
+    }
+    put(tree, &at("dir/file"), b"123");
+    put(tree, &at("dir/inner/file"), b"1");
+    tree.make_link(&at("link"), b"dir").unwrap();
+    tree.make_link(&at("dir/loose"), b"absent").unwrap();
+    let mut paths = vec![SharePath::root()];
+    paths.extend(["absent", "dir", "dir-", "dir-/file", "dir/absent", "dir/absent/x"].map(path));
+    paths.extend(["dir/file", "dir/file/x", "dir/inner", "dir/loose", "dir/loose/x"].map(path));
+    paths.extend(["dir/inner/file", "file", "file/x", "link", "link/file", "link/inner"].map(path));
+    paths.push(SharePath::root());
+    for paths in [&paths[..], &paths[1..4], &paths[7..], &[]] {
+        let each = paths.iter().map(|path| tree.stat(&Place::Share(path.clone())));
+        assert_eq!(tree.stat_all(paths), each.collect::<Vec<_>>());
+    }
 }
 
 fn what_is_absent_is_not_found<T: Tree>(tree: &T) {

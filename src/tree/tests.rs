@@ -491,6 +491,8 @@ fn mounts_are_boundaries_and_full_or_read_only_disks_say_so() {
         assert_eq!(tree.list(&place), Err(TreeError::CrossDevice));
         assert_eq!(tree.set_mtime_of(&place, 0), Err(TreeError::CrossDevice));
     }
+    let paths = ["file", "mounted", "mounted/absent", "mounted/file"].map(path);
+    assert_eq!(tree.stat_all(&paths), paths.map(|path| tree.stat(&Place::Share(path))));
     assert_eq!(tree.make_dir(&at("mounted/dir"), 0o755), Err(TreeError::CrossDevice));
     assert_eq!(tree.rename(&at("file"), &at("mounted/free")), Err(TreeError::CrossDevice));
     assert_eq!(tree.remove_dir(&at("mounted/dir")), Err(TreeError::CrossDevice));

@@ -16,9 +16,9 @@ use crate::tree::{Fingerprint, Kind, Place, Tree, TreeError};
 
 /// A page ends when it has about this many bytes, well below the longest frame.
 const PAGE_LEN_TARGET: usize = 1 << 20;
-/// Names of a directory that the index is asked for at once; each directory on the way down holds
-/// so many.
-const KNOWN_LEN: usize = 256;
+/// Names of a directory that are looked at, and asked of the index, at once; each directory on the
+/// way down holds so many.
+const LOOKS_LEN: usize = 256;
 
 /// What is known of a directory and all below it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,32 +73,29 @@ impl Digests {
     ) -> Result<Page, VerifyError> {
         let mut names = names(tree, dir).unwrap_or_default();
         names.retain(|name| name.as_slice() > after);
-        let mut more = names.len() > DIGESTS_MAX;
-        names.truncate(DIGESTS_MAX);
-        let mut known = Known::new(index, dir, after);
-        let mut entries = Vec::with_capacity(names.len());
+        let mut looks = Looks::new(tree, index, dir, names, after);
+        let mut page = Page::default();
         let mut len = 0;
-        for name in names {
-            if len > PAGE_LEN_TARGET {
-                more = true;
+        while let Some((path, seen)) = looks.next()? {
+            if len > PAGE_LEN_TARGET || page.entries.len() == DIGESTS_MAX {
+                page.more = true;
                 break;
             }
-            let Ok(path) = dir.join(&name) else { continue };
-            let kind = match look(tree, &path, known.take(&name)?) {
-                None => continue,
-                Some(Seen::Leaf(kind)) => kind,
-                Some(Seen::Dir { mode, owner }) => {
+            let kind = match seen {
+                Seen::Leaf(kind) => kind,
+                Seen::Dir { mode, owner } => {
                     let summary = self.dirs.get(&path).copied().unwrap_or(EMPTY);
                     dir_kind(mode, owner, summary)
                 }
             };
+            let name = path.name().to_vec();
             len += 128 + name.len();
             if let DigestKind::Symlink { target, .. } = &kind {
                 len += target.len();
             }
-            entries.push(DigestEntry { name, kind });
+            page.entries.push(DigestEntry { name, kind });
         }
-        Ok(Page { entries, more })
+        Ok(page)
     }
 
     fn summarise<T: Tree, I: IndexRead>(
@@ -108,21 +105,19 @@ impl Digests {
         dir: &SharePath,
     ) -> Result<Option<Summary>, VerifyError> {
         let Some(names) = names(tree, dir) else { return Ok(None) };
-        let mut known = Known::new(index, dir, b"");
+        let mut looks = Looks::new(tree, index, dir, names, b"");
         let mut hasher = blake3::Hasher::new();
         let mut summary = EMPTY;
-        for name in names {
-            let Ok(path) = dir.join(&name) else { continue };
-            let kind = match look(tree, &path, known.take(&name)?) {
-                None => continue,
-                Some(Seen::Leaf(kind)) => {
+        while let Some((path, seen)) = looks.next()? {
+            let kind = match seen {
+                Seen::Leaf(kind) => {
                     if let DigestKind::File { size, .. } = kind {
                         summary.files += 1;
                         summary.bytes += size;
                     }
                     kind
                 }
-                Some(Seen::Dir { mode, owner }) => match self.summarise(tree, index, &path)? {
+                Seen::Dir { mode, owner } => match self.summarise(tree, index, &path)? {
                     Some(below) => {
                         summary.files += below.files;
                         summary.bytes += below.bytes;
@@ -131,7 +126,8 @@ impl Digests {
                     None => DigestKind::Unreadable,
                 },
             };
-            hasher.update(&codec::encode_digest_entry(&DigestEntry { name, kind }));
+            let entry = DigestEntry { name: path.name().to_vec(), kind };
+            hasher.update(&codec::encode_digest_entry(&entry));
         }
         summary.digest = Hash(*hasher.finalize().as_bytes());
         self.dirs.insert(dir.clone(), summary);
@@ -159,10 +155,59 @@ enum Seen {
     Dir { mode: u32, owner: Option<Owner> },
 }
 
-/// Looks at one name, of which the index holds `known`; none if it is gone or never synced.
-fn look<T: Tree>(tree: &T, path: &SharePath, known: Option<Installed>) -> Option<Seen> {
-    let place = Place::Share(path.clone());
-    let found = match tree.stat(&place) {
+/// What the names of a directory hold, in their order, a page of them at a time: a call of the
+/// kernel and a question to the index for each by itself would cost more than all the rest.
+struct Looks<'a, T, I> {
+    tree: &'a T,
+    names: std::vec::IntoIter<Vec<u8>>,
+    found: std::vec::IntoIter<(SharePath, Result<Fingerprint, TreeError>)>,
+    known: Known<'a, I>,
+}
+
+impl<'a, T: Tree, I: IndexRead> Looks<'a, T, I> {
+    /// Begins with names in their order, all of them after `after`.
+    fn new(
+        tree: &'a T,
+        index: &'a I,
+        dir: &'a SharePath,
+        names: Vec<Vec<u8>>,
+        after: &[u8],
+    ) -> Self {
+        let known = Known::new(index, dir, after);
+        Looks { tree, names: names.into_iter(), found: Vec::new().into_iter(), known }
+    }
+
+    /// Looks at the next name that is there and is synced.
+    fn next(&mut self) -> Result<Option<(SharePath, Seen)>, VerifyError> {
+        loop {
+            let Some((path, found)) = self.found.next() else {
+                if self.names.len() == 0 {
+                    return Ok(None);
+                }
+                let names = self.names.by_ref().take(LOOKS_LEN);
+                let paths = names.filter_map(|name| self.known.dir.join(&name).ok());
+                let paths: Vec<SharePath> = paths.collect();
+                let found = self.tree.stat_all(&paths);
+                self.found = paths.into_iter().zip(found).collect::<Vec<_>>().into_iter();
+                continue;
+            };
+            let known = self.known.take(path.name())?;
+            if let Some(seen) = look(self.tree, &path, found, known) {
+                return Ok(Some((path, seen)));
+            }
+        }
+    }
+}
+
+/// Tells what a look at a path found, of which the index holds `known`; none if it is gone or never
+/// synced.
+fn look<T: Tree>(
+    tree: &T,
+    path: &SharePath,
+    found: Result<Fingerprint, TreeError>,
+    known: Option<Installed>,
+) -> Option<Seen> {
+    let found = match found {
         Ok(found) => found,
         Err(TreeError::NotFound) => return None,
         Err(_) => return Some(Seen::Leaf(DigestKind::Unreadable)),
@@ -174,7 +219,7 @@ fn look<T: Tree>(tree: &T, path: &SharePath, known: Option<Installed>) -> Option
     Some(Seen::Leaf(match found.kind {
         Kind::Special => return None,
         Kind::Dir => return Some(Seen::Dir { mode: found.mode, owner }),
-        Kind::Symlink => match tree.read_link(&place) {
+        Kind::Symlink => match tree.read_link(&Place::Share(path.clone())) {
             Ok(target) => DigestKind::Symlink { target, mtime_ns: found.mtime_ns, owner },
             Err(_) => DigestKind::Unreadable,
         },
@@ -203,8 +248,7 @@ fn file(known: Option<Installed>, owner: Option<Owner>, found: &Fingerprint) -> 
     DigestKind::File { mode: found.mode, owner, size: found.size, mtime_ns, hash }
 }
 
-/// What the index holds installed in a directory, by name: a million files are asked for in pages,
-/// for one at a time costs more than to look at it.
+/// What the index holds installed in a directory, by name.
 struct Known<'a, I> {
     index: &'a I,
     dir: &'a SharePath,
@@ -229,9 +273,9 @@ impl<'a, I: IndexRead> Known<'a, I> {
                 let found = self.page.pop_front_if(|(known, _)| known == name);
                 return Ok(found.map(|(_, installed)| installed));
             }
-            let page = self.index.installed_in(self.dir, &self.until, KNOWN_LEN);
+            let page = self.index.installed_in(self.dir, &self.until, LOOKS_LEN);
             let page = page.map_err(|error| VerifyError::Here(error.to_string()))?;
-            self.last = page.len() < KNOWN_LEN;
+            self.last = page.len() < LOOKS_LEN;
             if let Some((name, _)) = page.last() {
                 self.until.clone_from(name);
             }

@@ -6,7 +6,7 @@ use recsync_proto::{Epoch, Hash, SharePath};
 use super::*;
 use crate::index::{Entry, Index as _, Memory, Write};
 use crate::observe::fixture::{Share, hash_of, share_path};
-use crate::tree::Disk;
+use crate::tree::{Disk, IgnoreRules};
 
 fn note(share: &Share, index: &mut Memory, path: &str) {
     let entry = Entry { installed: Some(share.installed(path)), ..Entry::default() };
@@ -30,6 +30,7 @@ fn list(share: &Share, index: &Memory, dir: &str) -> Vec<DigestEntry> {
     loop {
         let after = entries.last().map_or(&[][..], |last| &last.name);
         let page = walk.page(&share.tree, index, &share_path(dir), after).unwrap();
+        assert!(!page.more || !page.entries.is_empty(), "it would never end");
         entries.extend(page.entries);
         if !page.more {
             return entries;
@@ -110,6 +111,21 @@ fn a_directory_of_many_names_is_told_whole() {
     assert_eq!(differing(&share, &index, &index), []);
     let none = Memory::new(Epoch(2));
     assert_eq!(differing(&share, &index, &none).len(), expected.len());
+}
+
+#[test]
+fn what_is_ignored_ends_no_page() {
+    let (share, mut index) = noted(&["z.wav"]);
+    for number in 0..DIGESTS_MAX + 50 {
+        share.put(&format!("{number}.tmp"), b"");
+    }
+    let rules = IgnoreRules::new(vec!["*.tmp".to_owned()]).unwrap();
+    let share = share.with_ignore(rules);
+    assert_eq!(files(&share, &index, ""), [("z.wav".to_owned(), Some(hash_of(b"z.wav")))]);
+    let before = index.clone();
+    share.put_anew("z.wav", b"another");
+    note(&share, &mut index, "z.wav");
+    assert_eq!(differing(&share, &index, &before), [("z.wav".to_owned(), DifferenceKind::Content)]);
 }
 
 #[test]
