@@ -31,8 +31,9 @@ use crate::tree::{Place, Space, Tree as _, TreeError};
 const STEP: usize = 256;
 /// Rest after a step when there is more to do.
 const REST: Duration = Duration::from_millis(50);
-/// Time between two looks whether there is something to do.
-const TICK: Duration = Duration::from_secs(1);
+/// Time between two looks whether there is something to do: every second they were a third of what
+/// an idle node costs.
+const TICK: Duration = Duration::from_secs(2);
 /// How often everything in the trash is looked at, for what people do there by hand.
 const AUDIT_EVERY: Duration = Duration::from_secs(24 * 3_600);
 /// Where the kernel does not say who writes to a file, it is kept at least this long, in case that
@@ -82,6 +83,7 @@ impl Keeper {
             site,
             copies: Copies::default(),
             low: None,
+            room: None,
             young: VecDeque::new(),
             seen: TrashKey { since_ns: common.clock.now().wall_ns, id: 0 },
             board,
@@ -116,6 +118,8 @@ struct Worker {
     copies: Copies,
     /// Why nothing new is received, while that is so.
     low: Option<String>,
+    /// What the engine was last told of the room, if it was.
+    room: Option<Option<u64>>,
     /// What came into the trash lately and is to be looked at again: somebody may still write to it.
     young: VecDeque<Young>,
     /// What came after this has not been taken into `young`.
@@ -243,7 +247,11 @@ impl Worker {
         let (_, trash) = self.site.readers.with(|reader| reader.trash_total())?;
         let free = space.available.saturating_add(trash);
         let bytes = (!low).then(|| free.saturating_sub(floor));
-        self.site.input(Input::Room { bytes });
+        // The engine remembers it; a share where nothing happens is let sleep.
+        if self.room != Some(bytes) {
+            self.room = Some(bytes);
+            self.site.input(Input::Room { bytes });
+        }
         Ok(false)
     }
 
