@@ -124,6 +124,9 @@ impl Worker {
         match result {
             Ok(Ok(report)) => {
                 self.tell(&report);
+                for path in report.again(dir) {
+                    self.site.input(Input::Unreadable(path));
+                }
                 if dir.is_root() {
                     let swept = apply::sweep_transfers(&*self.site.tree, now.wall_ns);
                     tracing::debug!(%share, swept, "old interrupted transfers removed");
@@ -134,9 +137,14 @@ impl Worker {
                     self.site.tell(ToShare::Scanned);
                 }
             }
-            Ok(Err(error)) => self.problem("scan", Some(dir.clone()), error.to_string()),
-            Err(error) => self.problem("scan", Some(dir.clone()), error.to_string()),
+            Ok(Err(error)) => self.failed(dir, error.to_string()),
+            Err(error) => self.failed(dir, error.to_string()),
         }
+    }
+
+    fn failed(&self, dir: &SharePath, why: String) {
+        self.problem("scan", Some(dir.clone()), why);
+        self.site.input(Input::Unreadable(dir.clone()));
     }
 
     fn tell(&self, report: &ScanReport) {

@@ -13,11 +13,9 @@ use super::effect::{
 };
 use super::guard::Verdict;
 use super::plan::{Circumstances, Step, plan};
+use super::retry::{RETRIES_MAX, RETRY_MIN};
 use super::version::{self, Winner};
-use super::{
-    Cx, Engine, FETCHES_MAX, OPS_MAX, OwnerPolicy, RETRIES_MAX, RETRY_MAX, RETRY_MIN, Retry,
-    TWINS_MAX,
-};
+use super::{Cx, Engine, FETCHES_MAX, OPS_MAX, OwnerPolicy, TWINS_MAX};
 use crate::index::{Entry, IndexError, Installed, Intent, Trashed, Why, Write};
 use crate::tree::{Fingerprint, Place, TreeError, trash_place};
 
@@ -166,7 +164,7 @@ impl Engine {
         let unseen = self.settle.contains(path) || self.looking.contains_key(path);
         let Some(mut entry) = cx.index.entry(path)? else {
             if !unseen {
-                self.forgive(path);
+                self.retries.forgive(path);
             }
             self.settle_owed(path, AckState::Durable);
             return Ok(());
@@ -183,7 +181,7 @@ impl Engine {
             }
             // A path that cannot be looked at goes on being tried ever more rarely.
             if !unseen {
-                self.forgive(path);
+                self.retries.forgive(path);
             }
             let clashed = entry.record.values.len() > 1 && !self.locked.contains(path) && !unseen;
             if self.is_ignored(winner.as_ref(), path, &entry) {
@@ -208,10 +206,7 @@ impl Engine {
         if self.locked.contains(path) || unseen {
             return Ok(());
         }
-        if let Some(&Retry { due, .. }) = self.retries.get(path)
-            && due > cx.now.mono
-            && bytes.is_none()
-        {
+        if self.retries.waits(path, cx.now.mono) && bytes.is_none() {
             self.settle_owed(path, AckState::Held);
             return Ok(());
         }
@@ -512,7 +507,7 @@ impl Engine {
             return Ok(Some(Source::Inline([].into())));
         }
         // A local copy that proved bad must not be chosen for ever.
-        if self.retries.contains_key(path) {
+        if self.retries.has_failed(path) {
             return Ok(None);
         }
         let mut twins = cx.index.installed_with(&hash, TWINS_ASKED)?;
@@ -544,11 +539,11 @@ impl Engine {
             return Ok(());
         }
         // Other bytes are not asked for twice, unless those that came first were of no use here.
-        if !self.retries.contains_key(path) && self.is_coming(file.hash) {
+        if !self.retries.has_failed(path) && self.is_coming(file.hash) {
             self.twins.insert((file.hash, path.clone()));
             return Ok(());
         }
-        let failures = self.retries.get(path).map_or(0, |retry| retry.failures);
+        let failures = self.retries.failures(path);
         let Some(peer) = self.source_for(entry.via.as_ref(), failures) else { return Ok(()) };
         self.fetching.insert(path.clone(), file.clone());
         let lane = if fresh && file.size <= 32 * INLINE_LEN_MAX { Lane::Live } else { Lane::Bulk };
@@ -591,12 +586,12 @@ impl Engine {
         others_under_way: bool,
     ) -> Result<(), IndexError> {
         if others_under_way {
-            let failures = self.retries.get(path).map_or(0, |retry| retry.failures);
-            self.retry_at(path, cx.now.mono + RETRY_MIN, failures);
+            let failures = self.retries.failures(path);
+            self.retries.try_at(path, cx.now.mono + RETRY_MIN, failures);
             self.settle_owed(path, AckState::Held);
             return Ok(());
         }
-        let retry = self.backoff(cx, path);
+        let retry = self.retries.backoff(path, cx.now.mono);
         let why = format!("no space left for its {} bytes beside min_free", file.size);
         cx.event(Event::Trouble { path: path.clone(), why, retry, kind: "space" });
         self.settle_owed(path, AckState::Held);
@@ -631,7 +626,7 @@ impl Engine {
             // The peer's file has changed or its link is down: news or a retry will come. Or
             // there is no room here.
             Err(error) => {
-                let retry = self.backoff(cx, path);
+                let retry = self.retries.backoff(path, cx.now.mono);
                 let (why, kind) = match error {
                     NotFetched::Peer(why) => {
                         (format!("its bytes are not to be had now: {why}"), "source")
@@ -796,20 +791,20 @@ impl Engine {
             // Not what was expected: what is there is absorbed first.
             Outcome::Changed => self.look_first(cx, &path, &others),
             Outcome::Writer => {
-                self.retry_at(&path, cx.now.mono + WRITER_WAIT, 0);
+                self.retries.try_at(&path, cx.now.mono + WRITER_WAIT, 0);
                 self.settle_owed(&path, AckState::Held);
             }
             // It changed, or was about to: the bytes are asked for now.
-            Outcome::BadSource if copied && !self.retries.contains_key(&path) => {
-                self.retry_at(&path, cx.now.mono, 1);
+            Outcome::BadSource if copied && !self.retries.has_failed(&path) => {
+                self.retries.try_at(&path, cx.now.mono, 1);
             }
             Outcome::BadSource => {
-                let retry = self.backoff(cx, &path);
+                let retry = self.retries.backoff(&path, cx.now.mono);
                 let why = "the bytes at hand are not the ones wanted; they are fetched".to_owned();
                 cx.event(Event::Trouble { path: path.clone(), why, retry, kind: "source" });
             }
             Outcome::Failed(error) => {
-                let retry = self.backoff(cx, &path);
+                let retry = self.retries.backoff(&path, cx.now.mono);
                 let kind = kind_of(&error);
                 let why = error.to_string();
                 cx.event(Event::Trouble { path: path.clone(), why, retry, kind });
@@ -844,12 +839,11 @@ impl Engine {
     /// Has what an operation was to change looked at, and the path tried again then: with growing
     /// delays if that happens again.
     fn look_first(&mut self, cx: &mut Cx<'_>, path: &SharePath, others: &[SharePath]) {
-        match self.retries.get(path) {
-            None => self.retry_at(path, cx.now.mono, 1),
-            Some(_) => {
-                self.backoff(cx, path);
-                self.settle_owed(path, AckState::Held);
-            }
+        if self.retries.has_failed(path) {
+            self.retries.backoff(path, cx.now.mono);
+            self.settle_owed(path, AckState::Held);
+        } else {
+            self.retries.try_at(path, cx.now.mono, 1);
         }
         for path in std::iter::once(path).chain(others) {
             self.dirty(cx, path.clone(), Hint::Written, Noticed::Scan);
@@ -927,7 +921,7 @@ impl Engine {
         let beside = self.note_displaced(cx, id, &running, done.displaced)?;
         let installed = done.fingerprint.and_then(|stat| running.installed(stat));
         let Running { path, from, owner, before, copy, drops, kind, saved, .. } = running;
-        self.forgive(&path);
+        self.retries.forgive(&path);
         self.unsure.remove(&path);
         self.note_made(cx, done.made)?;
         if let Some(from) = &from {
@@ -1076,36 +1070,13 @@ impl Engine {
         });
     }
 
-    /// Notes a failure of a path and returns when it is tried again.
-    pub(super) fn backoff(&mut self, cx: &Cx<'_>, path: &SharePath) -> Duration {
-        let failures = self.retries.get(path).map_or(0, |retry| retry.failures);
-        let wait = (RETRY_MIN * 2u32.pow(failures.min(12))).min(RETRY_MAX);
-        self.retry_at(path, cx.now.mono + wait, failures + 1);
-        wait
-    }
-
-    fn retry_at(&mut self, path: &SharePath, due: Duration, failures: u32) {
-        self.forgive(path);
-        if self.retries.len() < RETRIES_MAX {
-            self.retries.insert(path.clone(), Retry { failures, due });
-            self.retry_due.insert((due, path.clone()));
-        }
-    }
-
-    pub(super) fn forgive(&mut self, path: &SharePath) {
-        if let Some(retry) = self.retries.remove(path) {
-            self.retry_due.remove(&(retry.due, path.clone()));
-        }
-    }
-
     /// Tries again what failed and has waited.
     pub(super) fn retry_due(&mut self, cx: &mut Cx<'_>) -> Result<(), IndexError> {
-        while let Some((due, path)) = self.retry_due.first().cloned() {
-            if due > cx.now.mono {
-                break;
-            }
-            self.retry_due.remove(&(due, path.clone()));
+        while let Some(path) = self.retries.take_due(cx.now.mono) {
             self.reconsider(cx, &path)?;
+        }
+        while let Some(path) = self.unreadable.take_due(cx.now.mono) {
+            self.scan(cx, path);
         }
         Ok(())
     }

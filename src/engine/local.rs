@@ -68,6 +68,11 @@ impl Engine {
         cx.effects.push(Effect::Scan(dir));
     }
 
+    /// A scan could not look at a path, and knows nothing of what is below: it is scanned again later.
+    pub(super) fn unreadable(&mut self, cx: &Cx<'_>, path: &SharePath) {
+        self.unreadable.backoff(path, cx.now.mono);
+    }
+
     /// Starts looks at what is due.
     pub(super) fn start_looks(&mut self, cx: &mut Cx<'_>) -> Result<(), IndexError> {
         while self.looking.len() < LOOKS_MAX {
@@ -124,7 +129,7 @@ impl Engine {
             Look::Special => self.skip(cx, path, "not a file, directory or symbolic link")?,
             Look::Unsyncable(why) => self.skip(cx, path, why)?,
             Look::Unknown(error) => {
-                let retry = self.backoff(cx, path);
+                let retry = self.retries.backoff(path, cx.now.mono);
                 self.settle.put_back(path.clone(), dirt, now + retry);
                 let (why, kind) = (error.to_string(), super::install::kind_of(error));
                 cx.event(Event::Trouble { path: path.clone(), why, retry, kind });
@@ -194,7 +199,7 @@ impl Engine {
 
     /// What a rule has left alone keeps the state in which it was last synced, if it ever was.
     fn leave_alone(&mut self, cx: &mut Cx<'_>, path: &SharePath) -> Result<(), IndexError> {
-        self.forgive(path);
+        self.retries.forgive(path);
         self.reconsider(cx, path)
     }
 
@@ -221,7 +226,7 @@ impl Engine {
         cx.event(Event::Skipped { path: path.clone(), why: why.to_owned() });
         self.settle_owed(path, AckState::Held);
         if !cx.entry(path)?.pending {
-            self.forgive(path);
+            self.retries.forgive(path);
         }
         Ok(())
     }
@@ -693,6 +698,7 @@ impl Engine {
     }
 
     pub(super) fn scanned(&mut self, cx: &Cx<'_>) {
+        self.unreadable.forgive_tried();
         self.scan_ended = Some(cx.now.mono);
         self.start_sweep();
     }

@@ -25,6 +25,7 @@ mod install;
 mod local;
 pub mod plan;
 mod remote;
+mod retry;
 pub mod settle;
 #[cfg(test)]
 mod tests;
@@ -49,6 +50,7 @@ pub use guard::MaxDelete;
 use guard::DeleteGuard;
 use local::Rename;
 use remote::Peer;
+use retry::Retries;
 use settle::{Dirt, Settle};
 
 /// Looks under way at most: enough to keep every worker busy.
@@ -60,17 +62,12 @@ const FETCHES_MAX: usize = 96;
 /// Names that wait for bytes on their way to another name, beyond which the walk through pending
 /// paths stands still.
 const TWINS_MAX: usize = 1_024;
-/// Paths whose retry times are kept in memory; more stay pending in the index.
-const RETRIES_MAX: usize = 10_000;
 /// Positions for which a rename is remembered as one: a renamed directory of 32,000 files.
 const MOVES_KEPT: u64 = 65_536;
 /// Change times kept for the replication histogram.
 const RECENT_MAX: usize = 65_536;
 /// A name that went away waits this much longer than settle for its new name to be found.
 const MOVE_WAIT: Duration = Duration::from_millis(250);
-/// First and last delay of a path that cannot be looked at or changed.
-const RETRY_MIN: Duration = Duration::from_secs(1);
-const RETRY_MAX: Duration = Duration::from_secs(3_600);
 /// How often tombstones that everyone has acknowledged are dropped, and how soon more of them where
 /// there were too many for once.
 const TIDY_EVERY: Duration = Duration::from_secs(10);
@@ -161,8 +158,10 @@ pub struct Engine {
     /// What operations have put in place that may not be durable, or was not to be seen when they
     /// ended: whoever changes or removes it knew it. Until the next look.
     unsure: BTreeMap<SharePath, Installed>,
-    retries: BTreeMap<SharePath, Retry>,
-    retry_due: BTreeSet<(Duration, SharePath)>,
+    /// Paths that could not be looked at or changed.
+    retries: Retries,
+    /// Places that a scan could not look at, with all below them.
+    unreadable: Retries,
     /// Where the walk through pending paths stands: positions below are still to be visited.
     sweep: Option<Seq>,
     /// Another walk is to follow: something changed, or a path was left for want of room.
@@ -194,12 +193,6 @@ struct Tidy {
     through: Seq,
     /// There were more than one chunk of them.
     more: bool,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Retry {
-    failures: u32,
-    due: Duration,
 }
 
 /// What a step works on.
@@ -257,8 +250,8 @@ impl Engine {
             twins: BTreeSet::new(),
             room: Some(u64::MAX),
             unsure: BTreeMap::new(),
-            retries: BTreeMap::new(),
-            retry_due: BTreeSet::new(),
+            retries: Retries::default(),
+            unreadable: Retries::default(),
             sweep: None,
             sweep_again: false,
             local_guard: DeleteGuard::new(settings.max_delete, index.guard(Guard::Local)?),
@@ -312,6 +305,7 @@ impl Engine {
             Input::Message { peer, lane: _, message } => self.message(&mut cx, &peer, message)?,
             Input::Scan(dir) => self.scan(&mut cx, dir),
             Input::Scanned => self.scanned(&cx),
+            Input::Unreadable(path) => self.unreadable(&cx, &path),
             Input::Decide { confirm } => self.decide(&mut cx, confirm)?,
             Input::Room { bytes } => self.room(bytes),
             Input::Tick => {}
@@ -354,8 +348,8 @@ impl Engine {
             |path: &SharePath| !self.locked.contains(path) && !self.looking.contains_key(path);
         let room = self.looking.len() < LOOKS_MAX;
         let settle = if room { self.settle.next_due(ready) } else { None };
-        let retry = self.retry_due.first().map(|(due, _)| *due);
-        [settle, retry, Some(self.tidy.due)].into_iter().flatten().min()
+        let (retry, scan) = (self.retries.next_due(), self.unreadable.next_due());
+        [settle, retry, scan, Some(self.tidy.due)].into_iter().flatten().min()
     }
 
     /// Returns how many paths wait to be looked at, are being looked at, changed and fetched.
@@ -490,7 +484,8 @@ impl Engine {
             ("blocked", self.blocked.len()),
             ("twins", self.twins.len()),
             ("unsure", self.unsure.len()),
-            ("retry_due", self.retry_due.len()),
+            ("retries", self.retries.waiting()),
+            ("unreadable", self.unreadable.waiting()),
             ("sweep", usize::from(self.sweep.is_some())),
             ("sweep_again", usize::from(self.sweep_again)),
             ("scan_ended", usize::from(self.scan_ended.is_some())),

@@ -85,6 +85,15 @@ impl ScanReport {
         mounts.map(|one| one.path.clone()).collect()
     }
 
+    /// Returns what is to be scanned again, after a scan of `dir`: all that could not be looked at
+    /// but mount points.
+    pub fn again(&self, dir: &SharePath) -> Vec<SharePath> {
+        let named = self.unreadable_named.iter();
+        let passing = named.filter(|one| one.why != TreeError::CrossDevice);
+        let rest = self.unreadable > self.unreadable_named.len() as u64;
+        passing.map(|one| one.path.clone()).chain(rest.then(|| dir.clone())).collect()
+    }
+
     /// True if everything was seen.
     pub fn is_complete(&self) -> bool {
         !self.stopped && self.unreadable == 0

@@ -467,6 +467,26 @@ fn a_failure_at_any_step_makes_nothing_absent() {
 }
 
 #[test]
+fn what_a_failure_hides_is_to_be_scanned_again() {
+    let share = populated();
+    let index = Memory::new(Epoch(1));
+    let (everything, _) = scanned(&share.tree, &index, "");
+    for step in 0.. {
+        let tree = Faulty::new(&share.tree, step, Fault::Fail(1));
+        let (items, report) = scanned(&tree, &index, "");
+        let again = report.map_or(vec![share_path("")], |report| report.again(&share_path("")));
+        for item in &everything {
+            let covered = again.iter().any(|dir| item.path == *dir || item.path.is_below(dir));
+            assert!(items.contains(item) || covered, "step {step}: {}", item.path);
+        }
+        if !tree.was_met() {
+            assert_eq!(again, []);
+            break;
+        }
+    }
+}
+
+#[test]
 fn without_the_marker_nothing_is_absent() {
     for step in 0.. {
         let share = populated();

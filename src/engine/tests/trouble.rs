@@ -974,3 +974,25 @@ fn what_was_put_in_doubt_does_not_come_back_when_it_was_deleted_meanwhile() {
         world.check_quiet();
     }
 }
+
+/// A passing error in a scan must not hide a file until the next one, a day later.
+#[test]
+fn what_a_scan_could_not_look_at_is_scanned_again_ever_more_rarely() {
+    let mut world = World::pair();
+    world.run_for(SECOND);
+    world.forget();
+    let scans = |world: &World| {
+        let log = &world.nodes[0].log;
+        log.iter().filter(|effect| matches!(effect, Effect::Scan(_))).count()
+    };
+    for (failures, wait) in [(1, 1), (2, 2), (3, 4)] {
+        world.input(0, Input::Unreadable(path("d")));
+        world.run_for(Duration::from_secs(wait) - Duration::from_millis(1));
+        assert_eq!(scans(&world), failures - 1);
+        world.run_for(Duration::from_millis(1));
+        assert_eq!(scans(&world), failures);
+    }
+    world.settle();
+    world.check_quiet();
+    assert_eq!(scans(&world), 3, "the last one could");
+}
