@@ -1,5 +1,6 @@
 //! What is in an index of recordings, and where an index may lie that is to be measured.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use recsync::index::{Entry, Installed, Store};
@@ -66,10 +67,12 @@ pub(crate) fn record(by: usize, path: &SharePath, seq: Seq) -> Result<Record> {
         stamp: stamp.clone(),
         content: content(path),
         mtime_ns: Register { value: time_ns, stamp: stamp.clone() },
+        lacks: BTreeSet::new(),
     };
     let mode = Register { value: 0o640, stamp: stamp.clone() };
     let owner = Register { value: owner()?, stamp };
-    Ok(Record { context, values: vec![value], mode: Some(mode), owner: Some(owner) })
+    let (mode, owner) = (Some(mode), Some(owner));
+    Ok(Record { context, values: vec![value], mode, owner, lost: BTreeSet::new() })
 }
 
 /// Returns what an index holds of a recording; one that is pending is not there yet.

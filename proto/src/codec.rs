@@ -10,11 +10,12 @@ use thiserror::Error;
 use crate::hello::{REASON_LEN_MAX, Refusal};
 use crate::message::{
     ACKS_MAX, ANNOUNCEMENTS_MAX, Announcement, BLOCK_LEN_MAX, BLOCKS_MAX, CAPABILITIES_MAX,
-    DIGESTS_MAX, DigestEntry, DigestKind, FILE_SIZE_MAX, FileRef, INLINE_LEN_MAX, LAGS_MAX,
-    Message, OUTLINE_PAGE_MAX, SYMLINK_LEN_MAX, ShareMessage, VERSIONS_MAX, block_count,
+    DIGESTS_MAX, DigestEntry, DigestKind, FILE_SIZE_MAX, FileRef, INLINE_LEN_MAX, LACKS_MAX,
+    LAGS_MAX, LOST_MAX, Message, OUTLINE_PAGE_MAX, SYMLINK_LEN_MAX, ShareMessage, VERSIONS_MAX,
+    block_count,
 };
 use crate::path::{RESERVED, check_component, check_path};
-use crate::record::{Content, Record};
+use crate::record::{Content, Record, Value};
 
 /// Longest body of a frame: one block of the largest size, or a full page of anything else.
 pub const FRAME_LEN_MAX: usize = 2 << 20;
@@ -190,6 +191,9 @@ pub fn check_record(record: &Record) -> Result<(), CodecError> {
     let versions = record.context.len().max(record.values.len());
     limit(versions <= VERSIONS_MAX, "versions of one path")?;
     limit(record.mode.as_ref().is_none_or(|mode| mode.value <= 0o7777), "permission bits")?;
+    limit(record.lost.len() <= LOST_MAX, "versions given up")?;
+    let lacks = |value: &Value| value.lacks.len() <= LACKS_MAX;
+    limit(record.values.iter().all(lacks), "nodes that lack a version")?;
     record.values.iter().try_for_each(|value| match &value.content {
         Content::Dir => Ok(()),
         Content::File { size, .. } => limit(*size <= FILE_SIZE_MAX, "a file's size"),

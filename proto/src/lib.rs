@@ -19,5 +19,5 @@ pub use hello::Hello;
 pub use message::Message;
 pub use owner::{Account, Owner};
 pub use path::{NodeName, PathError, ShareName, SharePath};
-pub use record::{Content, Hash, Record, Register, Value};
+pub use record::{Content, Hash, Lack, Record, Register, Value};
 pub use version::{Context, Dot, Epoch, Seq, Stamp};

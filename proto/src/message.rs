@@ -29,6 +29,11 @@ pub const ACKS_MAX: usize = 65_536;
 pub const DIGESTS_MAX: usize = 2_048;
 /// Most epochs in a record's context, and most concurrent values in it.
 pub const VERSIONS_MAX: usize = 256;
+/// Most entries in a value's [`lacks`](crate::Value::lacks): all pairs of six nodes that are each other's
+/// peers are 30.
+pub const LACKS_MAX: usize = 32;
+/// Most dots in a record's [`lost`](crate::Record::lost).
+pub const LOST_MAX: usize = 64;
 /// Longest target of a symbolic link in bytes (`PATH_MAX` less the NUL, limits.h).
 pub const SYMLINK_LEN_MAX: usize = 4_095;
 /// Most shares that one [`Ping`] tells of.

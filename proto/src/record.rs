@@ -1,10 +1,13 @@
 //! What the cluster knows of one path: a dotted version vector set of values, and its metadata.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use bincode::{Decode, Encode};
 
+use crate::message::{LACKS_MAX, LOST_MAX};
 use crate::owner::Owner;
+use crate::path::NodeName;
 use crate::version::{Context, Dot, Stamp};
 
 /// BLAKE3 of a file's bytes, 32 bytes.
@@ -87,6 +90,16 @@ impl<T: Clone + Ord> Register<T> {
     }
 }
 
+/// A node's word that it has not got the bytes of a version, and one of the nodes that it may ask for
+/// them: there is one entry for each of its peers, and one that names itself if it found them later.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+pub struct Lack {
+    /// Who has not got them.
+    pub node: NodeName,
+    /// A peer of that node's; the node itself: it has them after all.
+    pub peer: NodeName,
+}
+
 /// One version of what a name holds.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 pub struct Value {
@@ -99,6 +112,16 @@ pub struct Value {
     /// Modification time in nanoseconds since 1970, with the stamp of the last `touch`.
     /// For a directory it is best effort, for a symlink it is the link's own.
     pub mtime_ns: Register<i64>,
+    /// Who was found to have its bytes no more, at most [`LACKS_MAX`]; only ever added to.
+    pub lacks: BTreeSet<Lack>,
+}
+
+impl Value {
+    /// Adds what another record says of who lacks the same version's bytes. Of too many the
+    /// greatest stay, whatever order they come in; what is full may say too little.
+    pub fn join_lacks(&mut self, lacks: &BTreeSet<Lack>) {
+        join_bounded(&mut self.lacks, lacks, LACKS_MAX);
+    }
 }
 
 /// Everything the cluster knows of one path.
@@ -114,6 +137,10 @@ pub struct Record {
     pub mode: Option<Register<u32>>,
     /// Owner and group, likewise; none if no node that syncs them has told them.
     pub owner: Option<Register<Owner>>,
+    /// Versions that were given up because no node had their bytes, at most [`LOST_MAX`]; each is in
+    /// `context`, and none is one of the values. Nobody wanted these gone: who has such bytes after
+    /// all writes them anew.
+    pub lost: BTreeSet<Dot>,
 }
 
 impl Record {
@@ -123,14 +150,70 @@ impl Record {
     }
 
     /// True if the parts fit together: every value's dot is in the context, values are sorted by
-    /// dot without repetition. Decoders refuse a record for which it does not hold.
+    /// dot without repetition, what was given up is known and no value. Decoders refuse a record for which it does not hold.
     pub fn is_sound(&self) -> bool {
         self.values.iter().all(|value| self.context.contains(value.dot))
             && self.values.is_sorted_by(|a, b| a.dot < b.dot)
+            && self.lost.iter().all(|&dot| self.context.contains(dot))
+            && self.values.iter().all(|value| !self.lost.contains(&value.dot))
+    }
+
+    /// Adds versions that were given up, as another record has them; of too many the greatest stay.
+    pub fn join_lost(&mut self, lost: &BTreeSet<Dot>) {
+        join_bounded(&mut self.lost, lost, LOST_MAX);
+    }
+
+    /// True if a version that is known and no value may have been given up: where the list is full,
+    /// every one may.
+    pub fn may_be_lost(&self, dot: Dot) -> bool {
+        self.lost.contains(&dot) || self.lost.len() >= LOST_MAX
+    }
+}
+
+/// Joins two sets and keeps the greatest `most`: commutative, associative and idempotent like the union.
+fn join_bounded<T: Ord + Clone>(set: &mut BTreeSet<T>, other: &BTreeSet<T>, most: usize) {
+    set.extend(other.iter().cloned());
+    while set.len() > most {
+        set.pop_first();
     }
 }
 
 /// Returns BLAKE3 of bytes in memory.
 pub fn hash_of(bytes: &[u8]) -> Hash {
     Hash(*blake3::hash(bytes).as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::version::{Epoch, Seq};
+
+    #[test]
+    fn bounded_sets_join_in_any_order_and_any_grouping() {
+        let set = |from: u64, to: u64| (from..to).collect::<BTreeSet<u64>>();
+        let join = |mut one: BTreeSet<u64>, other: &BTreeSet<u64>| {
+            join_bounded(&mut one, other, 4);
+            one
+        };
+        let (a, b, c) = (set(0, 4), set(2, 5), set(9, 12));
+        let expected = BTreeSet::from([4, 9, 10, 11]);
+        assert_eq!(join(join(a.clone(), &b), &c), expected);
+        assert_eq!(join(c.clone(), &join(b.clone(), &a)), expected);
+        assert_eq!(join(b.clone(), &join(c, &a)), expected);
+        assert_eq!(join(expected.clone(), &a), expected);
+        assert_eq!(join(b.clone(), &b), b);
+    }
+
+    #[test]
+    fn a_full_list_of_what_was_given_up_names_everything() {
+        let dot = |seq| Dot { epoch: Epoch(1), seq: Seq(seq) };
+        let mut record = Record::default();
+        record.join_lost(&(2..=LOST_MAX as u64).map(dot).collect());
+        assert!(record.may_be_lost(dot(2)) && !record.may_be_lost(dot(1)));
+        record.join_lost(&[dot(LOST_MAX as u64 + 1)].into());
+        assert!(record.may_be_lost(dot(1)));
+        record.join_lost(&[dot(LOST_MAX as u64 + 2)].into());
+        assert_eq!(record.lost.len(), LOST_MAX);
+        assert!(record.may_be_lost(dot(2)), "it fell out");
+    }
 }

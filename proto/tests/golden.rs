@@ -12,7 +12,7 @@ use recsync_proto::message::{
     ShareMessage,
 };
 use recsync_proto::{
-    Content, Context, Dot, Epoch, Hash, Hello, Message, NodeName, Owner, Record, Register, Seq,
+    Content, Dot, Epoch, Hash, Hello, Lack, Message, NodeName, Owner, Record, Register, Seq,
     ShareName, SharePath, Stamp, Value,
 };
 
@@ -48,7 +48,13 @@ fn record(contents: &[Content]) -> Record {
             stamp: stamp(0x1_0000),
             content: content.clone(),
             mtime_ns,
+            lacks: BTreeSet::new(),
         });
+    }
+    if let Some(value) = record.values.first_mut() {
+        let node = |name: &str| NodeName::new(name).unwrap();
+        value.lacks.insert(Lack { node: node("n1"), peer: node("n2") });
+        record.lost.insert(dot(1, 8));
     }
     record.mode = (!contents.is_empty()).then(|| Register { value: 0o644, stamp: stamp(0) });
     record.owner = (!contents.is_empty()).then(|| Register { value: owner(), stamp: stamp(0) });
@@ -121,7 +127,7 @@ fn golden() -> Vec<(&'static str, Message, &'static str)> {
     let forgotten = Announcement {
         seq: Seq(300),
         path: path("x"),
-        record: Record { context: Context::new(), values: Vec::new(), mode: None, owner: None },
+        record: Record::default(),
         inline: None,
         moved_from: None,
     };
@@ -180,11 +186,12 @@ fn golden() -> Vec<(&'static str, Message, &'static str)> {
             "announce",
             share(ShareMessage::Announce(vec![announced, forgotten])),
             "\
-             a4000000030172010209036e6577040109020203030404030202fc00000100026e3100\
-             01fc00000100026e310303fc00000100026e310105cccccccccccccccccccccccccccc\
-             cccccccccccccccccccccccccccccccccccc01fc00000100026e310404fc0000010002\
-             6e3102017401fc00000100026e3101fba40100026e310102667302333300026e310105\
-             62797465730108036f6c64010109000000fb2c010178000000000000",
+             b2000000030172010209036e6577040109020203030404030202fc00000100026e3100\
+             01fc00000100026e3101026e31026e320303fc00000100026e310105cccccccccccccc\
+             cccccccccccccccccccccccccccccccccccccccccccccccccc01fc00000100026e3100\
+             0404fc00000100026e3102017401fc00000100026e310001fba40100026e3101026673\
+             02333300026e31010108010562797465730108036f6c6401010900000000fb2c010178\
+             00000000000000",
         ),
         ("caught up", share(ShareMessage::CaughtUp { through: Seq(0) }), "050000000301720200"),
         ("acks", share(ShareMessage::Acks(acks)), "1100000003017203020100fd000000000000004001"),

@@ -238,7 +238,9 @@ pub enum Action {
 /// Why bytes were not had from a peer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NotFetched {
-    /// The peer does not have them (any more), or its link is down: in words.
+    /// The peer says that it does not have them (any more).
+    Gone,
+    /// Its link is down, or it sent something else: in words.
     Peer(String),
     /// This disk does not take them.
     Disk(TreeError),
@@ -403,6 +405,17 @@ pub enum Event {
         had: u64,
         /// How many it has.
         has: u64,
+    },
+    /// A version was given up: no node has its bytes any more.
+    GivenUp {
+        /// The path.
+        path: SharePath,
+        /// The version, as the name of a conflict copy shows it.
+        version: String,
+        /// How many bytes it had.
+        size: u64,
+        /// Who wrote it.
+        node: NodeName,
     },
     /// Two versions clashed; both are kept.
     Conflict {

@@ -1,6 +1,6 @@
 //! From a record to the disk: plans, operations, fetches, and what becomes of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use recsync_proto::message::{AckState, FileRef, INLINE_LEN_MAX, Lane};
@@ -65,7 +65,9 @@ pub(super) struct Running {
     path: SharePath,
     from: Option<SharePath>,
     /// What will be installed if it succeeds; none for a removal.
-    installs: Option<Content>,
+    pub(super) installs: Option<Content>,
+    /// The versions that have it.
+    versions: Vec<Dot>,
     mtime_ns: Option<i64>,
     mode: Option<u32>,
     owner: Option<Owner>,
@@ -288,6 +290,7 @@ impl Engine {
             path: path.clone(),
             from: None,
             installs: None,
+            versions: Vec::new(),
             mtime_ns: None,
             mode: None,
             owner: None,
@@ -626,17 +629,18 @@ impl Engine {
             // The peer's file has changed or its link is down: news or a retry will come. Or
             // there is no room here.
             Err(error) => {
+                let gone = (error == NotFetched::Gone).then(|| self.gone_again(path, hash));
                 let retry = self.retries.backoff(path, cx.now.mono);
+                let nowhere = |why: &str| format!("its bytes are not to be had now: {why}");
                 let (why, kind) = match error {
-                    NotFetched::Peer(why) => {
-                        (format!("its bytes are not to be had now: {why}"), "source")
-                    }
+                    NotFetched::Gone => (nowhere("the peer has these bytes no more"), "source"),
+                    NotFetched::Peer(why) => (nowhere(&why), "source"),
                     NotFetched::Disk(error) => (error.to_string(), kind_of(&error)),
                 };
                 cx.event(Event::Trouble { path: path.clone(), why, retry, kind });
                 // The peer may tell of a newer state only once it has heard of this one.
                 self.settle_owed(path, AckState::Held);
-                return Ok(());
+                return gone.map_or(Ok(()), |gone| self.lack(cx, path, gone));
             }
         };
         let entry = cx.entry(path)?;
@@ -730,6 +734,12 @@ impl Engine {
         let id = self.next_op;
         self.next_op += 1;
         let expect = entry.installed.as_ref().map(|installed| installed.fingerprint);
+        let installs = entry
+            .record
+            .values
+            .iter()
+            .filter(|value| Some(&value.content) == running.installs.as_ref());
+        running.versions = installs.map(|value| value.dot).collect();
         if let (Some(expect), Some(displaced)) = (expect, &displaced) {
             running.intent = true;
             cx.index.write(&Write::Intent(Intent {
@@ -784,7 +794,7 @@ impl Engine {
                 self.note_displaced(cx, id, &running, done.displaced)?;
                 let put = done.fingerprint.and_then(|stat| running.installed(stat));
                 if let Some(put) = put.filter(|_| self.unsure.len() < RETRIES_MAX) {
-                    self.unsure.insert(path.clone(), put);
+                    self.unsure.insert(path.clone(), (put, running.versions));
                 }
                 self.look_first(cx, &path, &others);
             }
@@ -920,7 +930,7 @@ impl Engine {
         let displaced_nothing = done.displaced.is_none();
         let beside = self.note_displaced(cx, id, &running, done.displaced)?;
         let installed = done.fingerprint.and_then(|stat| running.installed(stat));
-        let Running { path, from, owner, before, copy, drops, kind, saved, .. } = running;
+        let Running { path, from, versions, owner, before, copy, drops, kind, saved, .. } = running;
         self.retries.forgive(&path);
         self.unsure.remove(&path);
         self.note_made(cx, done.made)?;
@@ -937,6 +947,7 @@ impl Engine {
         entry.let_go = false;
         entry.installed = installed;
         cx.put(&path, entry)?;
+        self.keep_found(cx, &path, &versions)?;
         if let (Some(owner), Some(why)) = (owner, done.owner_left) {
             cx.event(Event::OwnerLeft { path: path.clone(), owner, why });
         }
@@ -995,6 +1006,7 @@ impl Engine {
             stamp: stamp.clone(),
             content: content.clone(),
             mtime_ns,
+            lacks: BTreeSet::new(),
         };
         let seen = there.installed.as_ref().map(|installed| &installed.content);
         version::write(&mut there.record, seen, value);

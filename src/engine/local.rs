@@ -1,5 +1,6 @@
 //! From a dirty path to a record: what happens on this node's own disk.
 
+use std::collections::BTreeSet;
 use std::ops::Bound;
 use std::time::Duration;
 
@@ -174,11 +175,12 @@ impl Engine {
             Look::Busy | Look::Unstable | Look::TooFresh(_) | Look::Unknown(_) => return Ok(()),
             _ => {}
         }
-        let Some(put) = self.unsure.remove(path) else { return Ok(()) };
+        let Some((put, versions)) = self.unsure.remove(path) else { return Ok(()) };
         if matches!(look, Look::Absent | Look::Found { .. } | Look::Hollow(_)) {
             let mut entry = cx.entry(path)?;
             (entry.installed, entry.let_go) = (Some(put), false);
             cx.put(path, entry)?;
+            self.keep_found(cx, path, &versions)?;
         }
         Ok(())
     }
@@ -316,6 +318,7 @@ impl Engine {
                 if !unclaimed && wanted.is_some_and(|wanted| wanted.content == content) {
                     // It is what the cluster wants here anyway: after a crash, or made twice.
                     entry.installed = Some(installed(content, fingerprint, owner.as_ref()));
+                    self.say_found(cx, &mut entry);
                     cx.put(path, entry)?;
                 } else {
                     let object = installed(content, fingerprint, owner.as_ref());
@@ -396,7 +399,8 @@ impl Engine {
             let seq = self.take_seq();
             let stamp = Stamp { hlc: 0, node: self.settings.node.clone() };
             let mtime_ns = Register { value: fingerprint.mtime_ns, stamp: stamp.clone() };
-            let value = Value { dot: self.dot(seq), stamp, content: content.clone(), mtime_ns };
+            let (dot, content, lacks) = (self.dot(seq), content.clone(), BTreeSet::new());
+            let value = Value { dot, stamp, content, mtime_ns, lacks };
             version::write(&mut entry.record, None, value);
             self.log(cx, path, entry, seq, dirt, Some(fingerprint.ctime_ns))?;
         } else {
@@ -562,6 +566,7 @@ impl Engine {
             stamp: stamp.clone(),
             content: object.content.clone(),
             mtime_ns,
+            lacks: BTreeSet::new(),
         };
         let was_dead = entry.record.is_tombstone();
         version::write(&mut entry.record, seen, value);
@@ -710,6 +715,7 @@ impl Engine {
         let absorbed = self.settle.next_due(|_| true).is_none_or(|due| due > last_due);
         if absorbed && self.looking.is_empty() && self.renames.is_empty() {
             self.scan_ended = None;
+            self.searched = true;
             self.adopting = false;
             self.doubting = false;
             self.local_guard.watch_again_after_decision();

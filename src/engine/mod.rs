@@ -23,6 +23,7 @@ pub mod effect;
 pub mod guard;
 mod install;
 mod local;
+mod lost;
 pub mod plan;
 mod remote;
 mod retry;
@@ -138,6 +139,8 @@ pub struct Engine {
     /// The machine went down before this start: until the first full scan is absorbed, a file that
     /// lost bytes is suspect, not news.
     doubting: bool,
+    /// A full scan of this run is absorbed: what is on this disk is known.
+    searched: bool,
     settle: Settle,
     looking: BTreeMap<SharePath, Dirt>,
     /// A new name found with the inode of an old one waits for the look at the old name.
@@ -156,8 +159,9 @@ pub struct Engine {
     /// Bytes that may be fetched; none while the disk is too full to receive anything.
     room: Option<u64>,
     /// What operations have put in place that may not be durable, or was not to be seen when they
-    /// ended: whoever changes or removes it knew it. Until the next look.
-    unsure: BTreeMap<SharePath, Installed>,
+    /// ended: whoever changes or removes it knew it. With the versions for which it was; until the next
+    /// look.
+    unsure: BTreeMap<SharePath, (Installed, Vec<Dot>)>,
     /// Paths that could not be looked at or changed.
     retries: Retries,
     /// Places that a scan could not look at, with all below them.
@@ -239,6 +243,7 @@ impl Engine {
             next_op: first_op,
             adopting: fresh,
             doubting: false,
+            searched: false,
             settle: Settle::default(),
             looking: BTreeMap::new(),
             renames: BTreeMap::new(),

@@ -402,19 +402,22 @@ impl Engine {
         if merged == entry.record {
             self.tell_again(cx, name, path, entry, record)?;
         } else {
-            let was_dead = entry.record.is_tombstone();
+            let before = std::mem::take(&mut entry.record);
             // What was let go is another object now: that one is wanted here.
-            entry.let_go = entry.let_go && version::same_values(&entry.record, &merged);
+            entry.let_go = entry.let_go && version::same_values(&before, &merged);
             entry.via = (merged == *record).then(|| name.clone());
             entry.record = merged;
             entry.seq = self.take_seq();
             entry.changed_ns = cx.now.wall_ns;
+            self.keep_what_is_here(cx, path, &before, &mut entry);
             entry.pending = self.is_pending(cx, path, &entry)?;
             let is_dead = entry.record.is_tombstone();
             cx.put(path, entry)?;
-            if is_dead != was_dead {
+            if is_dead != before.is_tombstone() {
                 self.reconsider_above(cx, path)?;
             }
+            self.tell_given_up(cx, path, &before)?;
+            self.give_up(cx, path)?;
         }
         self.owe(path, owed);
         Ok(())

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use recsync_proto::SharePath;
 
+use super::lost::Gone;
+
 /// First and last delay.
 pub(super) const RETRY_MIN: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(3_600);
@@ -26,6 +28,8 @@ pub(super) struct Retries {
 struct Retry {
     failures: u32,
     due: Duration,
+    /// Peers said, one time after the other, that they have these bytes no more.
+    gone: Option<Gone>,
 }
 
 impl Retries {
@@ -41,7 +45,7 @@ impl Retries {
     pub(super) fn try_at(&mut self, path: &SharePath, due: Duration, failures: u32) {
         self.forgive(path);
         if self.by_path.len() < RETRIES_MAX {
-            self.by_path.insert(path.clone(), Retry { failures, due });
+            self.by_path.insert(path.clone(), Retry { failures, due, gone: None });
             self.due.insert((due, path.clone()));
         }
     }
@@ -67,6 +71,18 @@ impl Retries {
     /// Returns how often in a row the path failed.
     pub(super) fn failures(&self, path: &SharePath) -> u32 {
         self.by_path.get(path).map_or(0, |retry| retry.failures)
+    }
+
+    /// Returns what peers said of the bytes that the path waits for.
+    pub(super) fn gone(&self, path: &SharePath) -> Option<Gone> {
+        self.by_path.get(path).and_then(|retry| retry.gone)
+    }
+
+    /// Notes it, for a path that has failed.
+    pub(super) fn set_gone(&mut self, path: &SharePath, gone: Gone) {
+        if let Some(retry) = self.by_path.get_mut(path) {
+            retry.gone = Some(gone);
+        }
     }
 
     /// True if the path failed and is not to be tried yet.

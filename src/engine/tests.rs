@@ -8,6 +8,7 @@ mod scenarios;
 mod clashes;
 mod conflict;
 mod guard;
+mod lost;
 mod owner;
 mod rules;
 mod settle;

@@ -25,6 +25,7 @@ pub fn merge(one: &Record, other: &Record) -> Record {
             let mut value = value.clone();
             if let Some(twin) = twin {
                 value.mtime_ns.join(&twin.mtime_ns);
+                value.join_lacks(&twin.lacks);
             }
             merged.values.push(value);
         }
@@ -37,6 +38,8 @@ pub fn merge(one: &Record, other: &Record) -> Record {
     merged.values.sort_by_key(|value| value.dot);
     merged.mode = join(&one.mode, &other.mode);
     merged.owner = join(&one.owner, &other.owner);
+    merged.join_lost(&one.lost);
+    merged.join_lost(&other.lost);
     merged
 }
 
@@ -80,6 +83,12 @@ pub fn drop_content(record: &mut Record, content: &Content) {
         return drop(last.map(|last| record.values.remove(last)));
     }
     record.values.retain(|value| value.content != *content);
+}
+
+/// Drops a version whose bytes no node has: it stays known, as one that nobody wanted gone.
+pub fn give_up(record: &mut Record, dot: Dot) {
+    record.values.retain(|value| value.dot != dot);
+    record.join_lost(&[dot].into());
 }
 
 /// Who keeps the name, and with which metadata.

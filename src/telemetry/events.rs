@@ -147,6 +147,14 @@ impl Events {
                 let (share, path) = (Some(share.clone()), Some(path.clone()));
                 self.report(now, Problem { kind: "suspect", share, peer: None, path, message });
             }
+            Event::GivenUp { path, version, size, node } => {
+                let message = format!(
+                    "the {size} bytes of version {version}, written by {node}, are on no node any \
+                     more: given up; a node that finds them after all brings them back"
+                );
+                let (share, path) = (Some(share.clone()), Some(path.clone()));
+                self.report(now, Problem { kind: "lost", share, peer: None, path, message });
+            }
             Event::Trouble { path, why, retry, kind } => {
                 let wait = humantime::format_duration(*retry);
                 self.report(
@@ -408,6 +416,12 @@ mod tests {
                 Event::Guard(GuardEvent::DeletesReleased { confirmed: false }),
                 Event::PeerReset { peer: fs2, why: "its index is new".into() },
                 Event::Suspect { path: path("c.wav"), had: 300_000, has: 0 },
+                Event::GivenUp {
+                    path: path("d.wav"),
+                    version: "0123abcd".into(),
+                    size: 300_000,
+                    node: NodeName::new("fs1").unwrap(),
+                },
             ] {
                 events.record(at(100), &share(), &event);
             }
@@ -423,6 +437,7 @@ mod tests {
          INFO the deletes that were held back are undone share=recordings
          WARN its index is new share=recordings peer=fs2
          WARN it lost bytes when the machine went down (300000 recorded, 0 there, or zeros at its end): the recorded version is fetched back from a peer, and what is there is kept as a conflict copy, or in the trash if it is empty share=recordings path=c.wav
+         WARN the 300000 bytes of version 0123abcd, written by fs1, are on no node any more: given up; a node that finds them after all brings them back share=recordings path=d.wav
         ");
     }
 

@@ -82,6 +82,7 @@ impl From<FetchError> for NotFetched {
     fn from(error: FetchError) -> Self {
         match error {
             FetchError::Disk(error) => NotFetched::Disk(error),
+            FetchError::Gone => NotFetched::Gone,
             other => NotFetched::Peer(other.to_string()),
         }
     }

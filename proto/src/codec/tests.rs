@@ -1,10 +1,12 @@
 //! Every limit: what is just within it passes, what is just beyond is refused.
 
+use std::collections::BTreeSet;
+
 use super::*;
 use crate::hello::{Hello, VERSIONS};
 use crate::message::{Ack, AckState, Lane, Moved, Open, Ping};
 use crate::path::{NodeName, PATH_LEN_MAX, ShareName, SharePath};
-use crate::record::{Hash, Register, Value};
+use crate::record::{Hash, Lack, Register, Value};
 use crate::version::{Context, Dot, Epoch, Seq, Stamp};
 
 /// Returns what a peer that knows no limits would send.
@@ -35,15 +37,27 @@ fn stamp() -> Stamp {
 
 fn value(seq: u64, content: Content) -> Value {
     let dot = Dot { epoch: Epoch(seq), seq: Seq(seq) };
-    Value { dot, stamp: stamp(), content, mtime_ns: Register { value: 0, stamp: stamp() } }
+    let mtime_ns = Register { value: 0, stamp: stamp() };
+    Value { dot, stamp: stamp(), content, mtime_ns, lacks: BTreeSet::new() }
 }
 
 fn record(values: Vec<Value>) -> Record {
-    let mut record = Record { context: Context::new(), values, mode: None, owner: None };
+    let mut record = Record { values, ..Record::default() };
     for value in &record.values {
         record.context.insert(value.dot);
     }
     record
+}
+
+/// So many nodes with names of the greatest length that lack a version.
+fn lacks(count: u64) -> BTreeSet<Lack> {
+    let node = |n: u64| NodeName::new(format!("n{n:031}")).unwrap();
+    (0..count).map(|n| Lack { node: node(n), peer: node(n + 1) }).collect()
+}
+
+/// A version that no [`value`] is, known from the value of that number on.
+fn given_up(n: u64) -> Dot {
+    Dot { epoch: Epoch(n), seq: Seq(n - 1) }
 }
 
 fn announce(record: Record, inline: Option<Vec<u8>>) -> Message {
@@ -90,6 +104,20 @@ fn the_greatest_legal_messages_pass() {
     passes("block", share(ShareMessage::Block { id: 1, index: 0, bytes }));
     let versions = (1..=VERSIONS_MAX as u64).map(|n| value(n, Content::Dir)).collect();
     passes("versions", announce(record(versions), None));
+    // The longest record, with the bytes of a small file.
+    let target = vec![b'x'; SYMLINK_LEN_MAX];
+    let link = |n| Value {
+        lacks: lacks(LACKS_MAX as u64),
+        ..value(n, Content::Symlink { target: target.clone() })
+    };
+    let mut longest = record((1..=VERSIONS_MAX as u64).map(link).collect());
+    longest.lost = (1..=LOST_MAX as u64).map(given_up).collect();
+    longest.context = Context::new();
+    for n in 1..=VERSIONS_MAX as u64 {
+        longest.context.insert(Dot { epoch: Epoch(n), seq: Seq::MAX });
+    }
+    let inline = Some(vec![7; usize::try_from(INLINE_LEN_MAX).unwrap()]);
+    passes("the longest record", announce(longest, inline));
     let digest = |n: usize| DigestEntry {
         name: format!("{n:0200}").into_bytes(),
         kind: DigestKind::File {
@@ -148,7 +176,10 @@ fn unsound_records() {
     twice.values[1].dot = twice.values[0].dot;
     let mut backwards = record(vec![value(1, Content::Dir), value(2, Content::Dir)]);
     backwards.values.reverse();
-    for unsound in [unknown, twice, backwards] {
+    let unheard_of = Record { lost: [given_up(1)].into(), ..Record::default() };
+    let mut alive = record(vec![value(1, Content::Dir)]);
+    alive.lost.insert(alive.values[0].dot);
+    for unsound in [unknown, twice, backwards, unheard_of, alive] {
         let limit = "a record whose values do not fit its context";
         assert_eq!(decode_record(&raw(&unsound)), Err(CodecError::Limit(limit)));
         breaks(limit, announce(unsound.clone(), None));
@@ -164,6 +195,11 @@ fn unsound_records() {
     }
     let versions = |count| (1..=count).map(|n| value(n, Content::Dir)).collect();
     breaks("versions of one path", announce(record(versions(VERSIONS_MAX as u64 + 1)), None));
+    let mut many = record(vec![value(u64::from(u32::MAX), Content::Dir)]);
+    many.lost = (0..=LOST_MAX as u64).map(|n| Dot { seq: Seq(n), ..many.values[0].dot }).collect();
+    breaks("versions given up", announce(many, None));
+    let lacked = Value { lacks: lacks(LACKS_MAX as u64 + 1), ..value(1, Content::Dir) };
+    breaks("nodes that lack a version", announce(record(vec![lacked]), None));
     let mode = Some(Register { value: 0o10000, stamp: stamp() });
     breaks("permission bits", announce(Record { mode, ..Record::default() }, None));
     let file = Content::File { size: FILE_SIZE_MAX + 1, hash: Hash([0; 32]) };
@@ -232,7 +268,7 @@ fn what_no_type_can_hold_does_not_decode() {
     let prefix = raw((1_u32, 1_u64, 1_u64));
     let announce = |path: &[u8]| {
         // Share (3) "r", Announce (1) of one: sequence number, path, an empty record, no bytes.
-        let rest = [0_u8; 6];
+        let rest = [0_u8; 7];
         [&raw((3_u32, "r", 1_u32, 1_u64, 1_u64, path)), &rest[..]].concat()
     };
     assert_eq!(prefix.len(), 3, "numbers below 251 are one byte");

@@ -11,8 +11,8 @@ use recsync_proto::message::{
 };
 use recsync_proto::path::RESERVED;
 use recsync_proto::{
-    Account, Content, Context, Dot, Epoch, Hash, Hello, Message, NodeName, Owner, Record, Register,
-    Seq, ShareName, SharePath, Stamp, Value,
+    Account, Content, Context, Dot, Epoch, Hash, Hello, Lack, Message, NodeName, Owner, Record,
+    Register, Seq, ShareName, SharePath, Stamp, Value,
 };
 
 pub(crate) fn message() -> impl Strategy<Value = Message> {
@@ -123,17 +123,23 @@ fn range(most: u32) -> impl Strategy<Value = (FileRef, u32, u32)> {
 pub(crate) fn record() -> impl Strategy<Value = Record> {
     let mode = option::of(register(0..=0o7777_u32));
     let owner = option::of(register(owner()));
-    (btree_set((epoch(), seq()), 0..4), vec(value(), 0..4), mode, owner).prop_map(
-        |(known, values, mode, owner)| {
+    let dots = || btree_set((epoch(), seq()), 0..4);
+    (dots(), vec(value(), 0..4), mode, owner, dots()).prop_map(
+        |(known, values, mode, owner, lost)| {
             let mut context = Context::new();
             for (epoch, seq) in known {
                 context.insert(Dot { epoch, seq });
             }
-            let mut record = Record { context, values, mode, owner };
+            let lost = lost.into_iter().map(|(epoch, seq)| Dot { epoch, seq }).collect();
+            let mut record = Record { context, values, mode, owner, lost };
             record.values.sort_by_key(|value| value.dot);
             record.values.dedup_by_key(|value| value.dot);
             for value in &record.values {
                 record.context.insert(value.dot);
+                record.lost.remove(&value.dot);
+            }
+            for &dot in &record.lost {
+                record.context.insert(dot);
             }
             record
         },
@@ -141,12 +147,15 @@ pub(crate) fn record() -> impl Strategy<Value = Record> {
 }
 
 fn value() -> impl Strategy<Value = Value> {
-    (epoch(), seq(), stamp(), content(), register(any::<i64>())).prop_map(
-        |(epoch, seq, stamp, content, mtime_ns)| Value {
+    let lack = || (node_name(), node_name()).prop_map(|(node, peer)| Lack { node, peer });
+    let lacks = btree_set(lack(), 0..4);
+    (epoch(), seq(), stamp(), content(), register(any::<i64>()), lacks).prop_map(
+        |(epoch, seq, stamp, content, mtime_ns, lacks)| Value {
             dot: Dot { epoch, seq },
             stamp,
             content,
             mtime_ns,
+            lacks,
         },
     )
 }

@@ -1,5 +1,7 @@
 //! Names of conflict copies: the contract's examples, the corners, and that every name is legal.
 
+use std::collections::BTreeSet;
+
 use proptest::prelude::*;
 use recsync_proto::path::{COMPONENT_LEN_MAX, PATH_LEN_MAX};
 use recsync_proto::{Content, Dot, Epoch, Register, Seq, SharePath, Stamp, Value};
@@ -14,7 +16,7 @@ const SUFFIX: &str = ".conflict-fs1-20261122T100000Z-b34ceaa8";
 fn loser(dot: Dot, writer: &str, mtime_ns: i64) -> Value {
     let stamp = Stamp { hlc: 1, node: node(writer) };
     let mtime_ns = Register { value: mtime_ns, stamp: stamp.clone() };
-    Value { dot, stamp, content: Content::Dir, mtime_ns }
+    Value { dot, stamp, content: Content::Dir, mtime_ns, lacks: BTreeSet::new() }
 }
 
 fn copy_of(name: &[u8]) -> Vec<u8> {

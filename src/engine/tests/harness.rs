@@ -941,11 +941,18 @@ impl World {
             }
             Effect::Fetch { path, file, peer, .. } => {
                 let source = self.fetch(of, &peer, &file.path, file.hash);
-                let source = source.ok_or_else(|| NotFetched::Peer("it is gone there".to_owned()));
+                let source = source.ok_or_else(|| self.not_fetched(of, &peer));
                 self.input(of, Input::Fetched { path, hash: file.hash, source });
             }
             Effect::Scan(dir) => self.do_scan(of, &dir),
             Effect::Announce(_) | Effect::Send { .. } | Effect::Event(_) => {}
+        }
+    }
+
+    fn not_fetched(&self, of: usize, peer: &NodeName) -> NotFetched {
+        match self.is_linked(of, self.number(peer)) {
+            true => NotFetched::Gone,
+            false => NotFetched::Peer("the link is down".to_owned()),
         }
     }
 

@@ -1,10 +1,14 @@
 //! The laws of the algebra of records, over records that histories can make.
 
+use std::collections::BTreeSet;
+
 use proptest::prelude::*;
-use recsync_proto::{Content, Dot, Epoch, Record, Register, Seq, Stamp, Value};
+use recsync_proto::{Content, Dot, Epoch, Lack, Record, Register, Seq, Stamp, Value};
 
 use super::harness::{file, node};
-use crate::engine::version::{Winner, delete, drop_content, holds, loser, merge, winner, write};
+use crate::engine::version::{
+    Winner, delete, drop_content, give_up, holds, loser, merge, winner, write,
+};
 
 /// What happens to one path at a few nodes.
 #[derive(Debug, Clone)]
@@ -17,11 +21,16 @@ enum Act {
     Touch { at: usize, mtime_ns: i64, ms: u64 },
     /// A node's user changes the mode.
     Mode { at: usize, mode: u32, ms: u64 },
+    /// A node finds that it has not got the bytes of what is to be seen there.
+    Lack { at: usize },
+    /// A node gives up what is to be seen there.
+    GiveUp { at: usize },
     /// One node learns all that another one knows.
     Tell { from: usize, to: usize },
 }
 
 const NODES: usize = 3;
+const NAMES: [&str; NODES] = ["fs1", "fs2", "fs3"];
 
 fn acts() -> impl Strategy<Value = Vec<Act>> {
     let at = 0..NODES;
@@ -32,6 +41,8 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
         1 => (at.clone(), 0_i64..5, ms.clone())
             .prop_map(|(at, mtime_ns, ms)| Act::Touch { at, mtime_ns, ms }),
         1 => (at.clone(), 0_u32..3, ms).prop_map(|(at, mode, ms)| Act::Mode { at, mode, ms }),
+        1 => at.clone().prop_map(|at| Act::Lack { at }),
+        1 => at.clone().prop_map(|at| Act::GiveUp { at }),
         3 => (at.clone(), at).prop_map(|(from, to)| Act::Tell { from, to }),
     ];
     prop::collection::vec(act, 0..30)
@@ -46,7 +57,7 @@ fn content(tag: u8) -> Content {
 }
 
 fn stamp(at: usize, ms: u64) -> Stamp {
-    Stamp { hlc: ms << 16, node: node(["fs1", "fs2", "fs3"][at]) }
+    Stamp { hlc: ms << 16, node: node(NAMES[at]) }
 }
 
 fn seen(record: &Record) -> Option<Content> {
@@ -66,7 +77,13 @@ fn play(acts: &[Act]) -> Vec<Record> {
                 }
                 let stamp = stamp(at, ms);
                 let mtime_ns = Register { value: 0, stamp: stamp.clone() };
-                let value = Value { dot: dot(at), stamp, content: content(tag), mtime_ns };
+                let value = Value {
+                    dot: dot(at),
+                    stamp,
+                    content: content(tag),
+                    mtime_ns,
+                    lacks: BTreeSet::new(),
+                };
                 write(&mut records[at], over.as_ref(), value);
             }
             Act::Delete { at } => {
@@ -90,6 +107,22 @@ fn play(acts: &[Act]) -> Vec<Record> {
                 }
                 records[at].mode = Some(register);
             }
+            Act::Lack { at } => {
+                let lack = Lack { node: node(NAMES[at]), peer: node(NAMES[(at + 1) % NODES]) };
+                let wanted = seen(&records[at]);
+                for value in &mut records[at].values {
+                    if Some(&value.content) == wanted.as_ref() {
+                        value.join_lacks(&[lack.clone()].into());
+                    }
+                }
+            }
+            Act::GiveUp { at } => {
+                let wanted = seen(&records[at]);
+                let of_it = |value: &&Value| Some(&value.content) == wanted.as_ref();
+                if let Some(dot) = records[at].values.iter().find(of_it).map(|value| value.dot) {
+                    give_up(&mut records[at], dot);
+                }
+            }
             Act::Tell { from, to } => records[to] = merge(&records[to], &records[from]),
         }
     }
@@ -103,6 +136,7 @@ fn covers(more: &Record, less: &Record) -> bool {
         kept.is_none_or(|kept| {
             (&kept.mtime_ns.stamp, kept.mtime_ns.value)
                 >= (&value.mtime_ns.stamp, value.mtime_ns.value)
+                && kept.lacks.is_superset(&value.lacks)
         })
     });
     // What the other superseded does not come back.
@@ -114,7 +148,8 @@ fn covers(more: &Record, less: &Record) -> bool {
         (None, Some(_)) => false,
         (Some(more), Some(less)) => (&more.stamp, more.value) >= (&less.stamp, less.value),
     };
-    more.context.covers(&less.context) && values_known && gone_stays && mode
+    let lost = more.lost.is_superset(&less.lost);
+    more.context.covers(&less.context) && lost && values_known && gone_stays && mode
 }
 
 proptest! {
@@ -170,7 +205,7 @@ proptest! {
         let dot = Dot { epoch: Epoch(9), seq: Seq(1) };
         let stamp = stamp(0, 99);
         let mtime_ns = Register { value: 0, stamp: stamp.clone() };
-        write(&mut record, over.as_ref(), Value { dot, stamp, content: content(tag), mtime_ns });
+        write(&mut record, over.as_ref(), Value { dot, stamp, content: content(tag), mtime_ns, lacks: BTreeSet::new() });
         prop_assert!(record.is_sound());
         prop_assert!(record.context.contains(dot));
         prop_assert!(covers(&record, &before));
@@ -208,7 +243,7 @@ proptest! {
         let dot = Dot { epoch: Epoch(8), seq: Seq(1) };
         let stamp = stamp(1, 99);
         let mtime_ns = Register { value: 0, stamp: stamp.clone() };
-        write(&mut written, Some(&over), Value { dot, stamp, content: content(tag), mtime_ns });
+        write(&mut written, Some(&over), Value { dot, stamp, content: content(tag), mtime_ns, lacks: BTreeSet::new() });
         delete(&mut deleted, &over, Dot { epoch: Epoch(9), seq: Seq(1) });
         prop_assert!(holds(&merge(&written, &deleted), &content(tag)));
     }
@@ -271,7 +306,8 @@ fn concurrent(contents: &[(Content, u64)]) -> Record {
         let stamp = stamp(number % NODES, *ms);
         let mtime_ns = Register { value: i64::try_from(*ms).unwrap(), stamp: stamp.clone() };
         let dot = Dot { epoch: Epoch(number as u64), seq: Seq(1) };
-        let value = Value { dot, stamp, content: content.clone(), mtime_ns };
+        let value =
+            Value { dot, stamp, content: content.clone(), mtime_ns, lacks: BTreeSet::new() };
         write(&mut record, None, value);
     }
     record

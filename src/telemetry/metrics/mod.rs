@@ -285,6 +285,9 @@ impl Metrics {
             Event::Trouble { kind, .. } => {
                 self.errors.with(Errors::new(share(), kind)).inc();
             }
+            Event::GivenUp { .. } => {
+                self.errors.with(Errors::new(share(), "lost")).inc();
+            }
             Event::Guard(guard) => self.guard(share(), guard),
             // Neither has a metric of its own: the one shows as lag, the others in the status.
             Event::Noted { .. }

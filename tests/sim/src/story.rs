@@ -92,6 +92,9 @@ pub fn words(event: &Event) -> Option<String> {
         Event::Suspect { path, had, has } => {
             format!("suspects {path}, which has {has} bytes and had {had}")
         }
+        Event::GivenUp { path, version, size, .. } => {
+            format!("gives up version {version} of {path} ({size} bytes): no node has it")
+        }
         Event::Skipped { path, why } => format!("skips {path}: {why}"),
         Event::Guard(guard) => format!("guard: {guard:?}"),
         Event::PeerReset { peer, why } => format!("begins anew with {peer}: {why}"),

@@ -158,7 +158,8 @@ impl Model {
     fn write(&mut self, node: usize, path: SharePath, content: Content) {
         let (dot, stamp) = self.mint(node);
         let mtime_ns = Register { value: dot.seq.0 as i64, stamp: stamp.clone() };
-        let value = Value { dot, stamp, content: content.clone(), mtime_ns };
+        let value =
+            Value { dot, stamp, content: content.clone(), mtime_ns, lacks: BTreeSet::new() };
         let variant = self.variant;
         let entry = self.nodes[node].entries.entry(path).or_default();
         if matches!(variant, Variant::BlindUsers | Variant::EagerJoin) {
@@ -353,7 +354,7 @@ fn eager_join(ours: &Record, theirs: &Record) -> Record {
     let best = values.max_by_key(|value| (value.stamp.clone(), value.dot)).cloned();
     let mut context = ours.context.clone();
     context.join(&theirs.context);
-    Record { context, values: best.into_iter().collect(), mode: None, owner: None }
+    Record { context, values: best.into_iter().collect(), ..Record::default() }
 }
 
 /// Runs `histories` and returns how many of them ended in each way.
