@@ -6,7 +6,7 @@ use std::path::Path;
 
 use recsync::sys::Failpoint;
 
-use crate::support::{Journal, Node, Pair, nothing_is_left, seen, unique, until};
+use crate::support::{Journal, Node, Pair, nothing_is_left, unique, until};
 
 const VARIABLE: &str = "RECSYNC_FAILPOINT";
 
@@ -79,21 +79,6 @@ impl Deeds<'_> {
     }
 }
 
-/// Has a node note a file, and then a change of its directory, which is told of later therefore.
-fn file_before_its_directory(node: &Node, journal: &Journal) {
-    let deeds = Deeds { root: &node.root, journal };
-    let note = |path: &str| {
-        let files = || node.share()["files"].as_u64().unwrap();
-        let before = files();
-        deeds.write(&node.path(path), &unique(1_000));
-        until("it is noted", || seen(files() > before));
-    };
-    note("parent/child.wav");
-    let dir = fs::Permissions::from_mode(0o711);
-    fs::set_permissions(node.path("parent"), dir).unwrap();
-    note("another.wav");
-}
-
 /// Starts a node so that it dies at a point, and waits until it has.
 fn die_at(node: &mut Node, point: Failpoint, count: u32, deeds: impl FnOnce()) {
     node.set_env(VARIABLE, format!("{}:{count}", point.name()));
@@ -137,8 +122,9 @@ fn walk(points: impl Iterator<Item = Failpoint>, receiver_dies: bool) {
                 die_at(victim, Failpoint::Exchanged, 1, act);
                 die_at(victim, point, count, || ());
             } else if point == Failpoint::ParentMade {
-                file_before_its_directory(&pair.a, &journal);
-                die_at(&mut pair.b, point, count, act);
+                // The other node moves a file into it, and takes it for still there.
+                fs::remove_dir(victim.path(&format!("{round}/empty"))).unwrap();
+                die_at(victim, point, count, act);
             } else {
                 die_at(victim, point, count, act);
             }
