@@ -123,7 +123,7 @@ fn walk(points: impl Iterator<Item = Failpoint>, receiver_dies: bool) {
                 die_at(victim, point, count, || ());
             } else if point == Failpoint::ParentMade {
                 // The other node moves a file into it, and takes it for still there.
-                fs::remove_dir(victim.path(&format!("{round}/empty"))).unwrap();
+                fs::remove_dir(victim.path(format!("{round}/empty"))).unwrap();
                 die_at(victim, point, count, act);
             } else {
                 die_at(victim, point, count, act);
