@@ -75,6 +75,8 @@ pub struct Life {
     /// What waits for a worker.
     pub tasks: Vec<Task>,
     lanes: BTreeMap<(NodeName, Lane), VecDeque<Outgoing>>,
+    /// The number of the opening that was heard last on each link.
+    openings: BTreeMap<NodeName, u64>,
     scans: BTreeSet<SharePath>,
     /// Operations under way that delete a file, and those that were done.
     removing: BTreeSet<u64>,
@@ -243,6 +245,7 @@ impl Node {
             inputs: VecDeque::new(),
             tasks: Vec::new(),
             lanes: BTreeMap::new(),
+            openings: BTreeMap::new(),
             scans: BTreeSet::new(),
             removing: BTreeSet::new(),
             removals: Removals::default(),
@@ -407,10 +410,15 @@ impl Node {
                 life.fetched(out, &mut wants);
             }
             ShareMessage::GetDigests { .. } | ShareMessage::Digests { .. } => {}
-            ShareMessage::Open(_)
-            | ShareMessage::Announce(_)
-            | ShareMessage::CaughtUp { .. }
-            | ShareMessage::Acks(_) => {
+            ShareMessage::Open(ref open) => {
+                // A share that was started again there knows nothing of what it was asked before.
+                let heard = life.openings.insert(peer.clone(), open.number);
+                if heard.is_some_and(|heard| heard != open.number) {
+                    life.lose_questions(peer, &mut wants);
+                }
+                life.inputs.push_back(Input::Message { peer: peer.clone(), lane, message });
+            }
+            ShareMessage::Announce(_) | ShareMessage::CaughtUp { .. } | ShareMessage::Acks(_) => {
                 life.inputs.push_back(Input::Message { peer: peer.clone(), lane, message });
             }
         }
@@ -419,16 +427,14 @@ impl Node {
 
     /// True for a question to which an answer is awaited.
     pub fn asks_for_bytes(message: &ShareMessage) -> bool {
-        matches!(message, ShareMessage::GetOutline { .. } | ShareMessage::GetBlocks { .. })
+        asked_for(message).is_some()
     }
 
     /// Gives up what is fetched from a peer: a question could not be sent.
     pub fn unasked(&mut self, peer: &NodeName) -> Wants {
         let mut wants = Wants::default();
         if let Some(life) = &mut self.life {
-            let mut out = Vec::new();
-            life.fetcher.peer_down(&life.tree, peer, &mut out);
-            life.fetched(out, &mut wants);
+            life.lose_questions(peer, &mut wants);
         }
         wants
     }
@@ -442,9 +448,8 @@ impl Node {
         } else {
             life.inputs.push_back(Input::PeerDown(peer.clone()));
             life.lanes.retain(|(to, _), _| to != peer);
-            let mut out = Vec::new();
-            life.fetcher.peer_down(&life.tree, peer, &mut out);
-            life.fetched(out, &mut wants);
+            life.openings.remove(peer);
+            life.lose_questions(peer, &mut wants);
         }
         wants
     }
@@ -499,6 +504,13 @@ impl Life {
         }
     }
 
+    /// What a peer was asked for is not coming.
+    fn lose_questions(&mut self, peer: &NodeName, wants: &mut Wants) {
+        let mut out = Vec::new();
+        self.fetcher.peer_down(&self.tree, peer, &mut out);
+        self.fetched(out, wants);
+    }
+
     fn fetched(&mut self, out: Vec<FetchOutput>, wants: &mut Wants) {
         for output in out {
             match output {
@@ -536,11 +548,20 @@ impl Life {
     fn send_next(&mut self, peer: &NodeName, lane: Lane, index: &Memory, wants: &mut Wants) {
         let queue = self.lanes.get_mut(&(peer.clone(), lane));
         let mut say = |message| wants.sends.push((peer.clone(), lane, message));
+        // A file that is not as the index says is looked at again.
+        let mut look_again = |path: &SharePath| {
+            let (path, noticed) = (path.clone(), Noticed::Scan);
+            wants.answers.push(Input::Dirty { path, hint: Hint::Written, noticed });
+        };
         match queue.and_then(VecDeque::pop_front) {
             None => {}
             Some(Outgoing::Say(message)) => say(message),
             Some(Outgoing::Answer(question)) => {
                 transfer::serve(&self.tree, index, &self.outlines, &question, &mut |answer| {
+                    if let (ShareMessage::Gone { .. }, Some(path)) = (&answer, asked_for(&question))
+                    {
+                        look_again(path);
+                    }
                     say(answer);
                     ControlFlow::Continue(())
                 });
@@ -549,7 +570,11 @@ impl Life {
                 let Announce { seq, path, record, inline, moved_from, .. } = *announce;
                 let inline = inline.and_then(|installed| {
                     // If it has changed since, the record goes alone.
-                    transfer::read_inline(&self.tree, &path, &installed)
+                    let bytes = transfer::read_inline(&self.tree, &path, &installed);
+                    if bytes.is_none() {
+                        look_again(&path);
+                    }
+                    bytes
                 });
                 let announcement = Announcement { seq, path, record, inline, moved_from };
                 say(ShareMessage::Announce(vec![announcement]));
@@ -616,5 +641,15 @@ impl Life {
                 Report::Scan(dir) => self.inputs.push_back(Input::Scan(dir)),
             }
         }
+    }
+}
+
+/// Returns the path that a question asks the bytes of.
+fn asked_for(message: &ShareMessage) -> Option<&SharePath> {
+    match message {
+        ShareMessage::GetOutline { file, .. } | ShareMessage::GetBlocks { file, .. } => {
+            Some(&file.path)
+        }
+        _ => None,
     }
 }
