@@ -262,10 +262,14 @@ impl World {
         self.tidy(node);
     }
 
-    /// Goes on until nothing is left to be done. False if that does not happen.
+    /// Goes on until nothing is left to be done, or for long if the operators have deletes to decide
+    /// on: what hangs on those is tried again until then. False if neither happens.
     fn rest(&mut self) -> bool {
         let latest = self.now_ns + REST_MAX_NS;
         while !self.is_at_rest() {
+            if self.now_ns > latest && self.nodes.iter().any(Node::holds_deletes) {
+                return true;
+            }
             if self.steps >= STEPS_MAX || self.now_ns > latest || !self.step() {
                 let loads: Vec<String> = self.nodes.iter().map(load).collect();
                 let scheduled = self.agenda.len();
