@@ -725,7 +725,8 @@ impl World {
         for (index, (_, picture)) in pictures.iter().enumerate() {
             self.check_index(index, picture);
         }
-        if self.history.is_solo() {
+        // What an operator undid on another node comes back.
+        if self.history.is_solo() && !self.rejected {
             let placed = self.nodes[0].disk().meanwhile.placed;
             if placed > 0 {
                 self.wrong(format!(
