@@ -330,13 +330,13 @@ impl Engine {
             }
             (Local::Deleted, _) => {
                 let was = entry.installed.as_ref().map(|installed| &installed.content);
-                if version::winner(&entry.record, cx.index.has_live_below(path)?).is_none() {
-                    // The cluster wants nothing here anyway: after a crash, or deleted twice.
-                    entry.installed = None;
-                    cx.put(path, entry)?;
-                    self.reconsider(cx, path)?;
-                    return self.reconsider_above(cx, path);
-                } else if self.local_guard.is_restoring() {
+                let winner = version::winner(&entry.record, cx.index.has_live_below(path)?);
+                // A file or link that is no version any more was to be replaced.
+                let is_superseded =
+                    was.is_some_and(|was| !was.is_dir() && !version::holds(&entry.record, was));
+                if winner.is_none() || is_superseded || self.local_guard.is_restoring() {
+                    // The cluster does not want it here anyway: after a crash, or deleted twice. Or it
+                    // is to be put back.
                     entry.installed = None;
                     cx.put(path, entry)?;
                     self.reconsider(cx, path)?;

@@ -662,6 +662,28 @@ fn vanished_files_are_held_and_come_back_when_refused() {
     assert_eq!(world.nodes[1].disk.objects.len(), 2 + 40 - 20 - 2);
 }
 
+/// What vanished was no version any more: its successor is not kept waiting for the operator.
+#[test]
+fn what_vanished_and_was_replaced_elsewhere_is_not_held() {
+    let mut world = with_calls(40);
+    world.limit_deletes(0, half());
+    world.vanish(0, "d");
+    world.settle();
+    let kept = (0..40).map(|call| format!("d/{call}.wav"));
+    let kept = kept.filter(|call| world.nodes[1].disk.objects.contains_key(&path(call)));
+    let kept: Vec<String> = kept.collect();
+    world.write(1, &kept[0], "newer");
+    world.settle();
+    world.check_file(0, &kept[0], "newer");
+    world.check_at_rest(0);
+    assert!(world.nodes[0].engine.held()[0].is_some());
+    assert_eq!(world.nodes[1].disk.objects.len(), 1 + 40 - 20, "the others wait as before");
+    world.input(0, Input::Decide { confirm: true });
+    world.run_for(120 * SECOND);
+    world.check_quiet();
+    assert_eq!(world.nodes[1].disk.objects.len(), 2, "the directory and the newer one");
+}
+
 #[test]
 fn a_peers_deletes_are_held_and_undone_when_refused() {
     let mut world = with_calls(40);
