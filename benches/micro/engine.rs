@@ -144,8 +144,8 @@ impl Pair {
         let mut pair = Pair { nodes, now, made: 0, objects: 0, dirs: BTreeSet::new(), bytes };
         for (node, peer) in [(ORIGIN, PEER), (PEER, ORIGIN)] {
             let peer = pair.nodes[peer].name.clone();
-            let said =
-                pair.nodes[node].turn(pair.now, vec![Input::Scanned, Input::PeerUp(peer)])?;
+            let said = pair.nodes[node]
+                .turn(pair.now, vec![Input::Scanned(SharePath::root()), Input::PeerUp(peer)])?;
             pair.talk(node, said)?;
         }
         Ok(pair)

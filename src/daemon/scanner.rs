@@ -134,8 +134,8 @@ impl Worker {
                     let took = now.mono.saturating_sub(begun.mono).as_secs_f64();
                     self.common.metrics.scan_seconds.with(label).observe(took);
                     self.board.set_scan(report);
-                    self.site.tell(ToShare::Scanned);
                 }
+                self.site.tell(ToShare::Scanned(dir.clone()));
             }
             Ok(Err(error)) => self.failed(dir, error.to_string()),
             Err(error) => self.failed(dir, error.to_string()),

@@ -74,8 +74,8 @@ pub(super) enum ToShare {
     },
     /// The watcher's word.
     Watch(watch::Event),
-    /// A full scan ended.
-    Scanned,
+    /// A scan of this directory ended.
+    Scanned(SharePath),
     /// Look through the whole tree.
     Rescan,
     /// Changed settings.
@@ -94,7 +94,7 @@ impl std::fmt::Debug for ToShare {
             ToShare::LinkDown(peer, link) => write!(f, "LinkDown({peer}, {link})"),
             ToShare::Heard { peer, message, .. } => write!(f, "Heard({peer}, {message:?})"),
             ToShare::Watch(event) => write!(f, "Watch({event:?})"),
-            ToShare::Scanned => f.write_str("Scanned"),
+            ToShare::Scanned(dir) => write!(f, "Scanned({dir})"),
             ToShare::Rescan => f.write_str("Rescan"),
             ToShare::Settings(_) => f.write_str("Settings"),
             ToShare::Note(writes) => write!(f, "Note({writes:?})"),
@@ -537,9 +537,12 @@ impl Loop {
                         effects.extend(self.step(now, input)?);
                     }
                 }
-                ToShare::Scanned => {
-                    effects.extend(self.step(now, Input::Scanned)?);
-                    self.board.set_stage(Stage::Watching);
+                ToShare::Scanned(dir) => {
+                    let is_full = dir.is_root();
+                    effects.extend(self.step(now, Input::Scanned(dir))?);
+                    if is_full {
+                        self.board.set_stage(Stage::Watching);
+                    }
                 }
                 ToShare::Rescan => effects.extend(self.rescan(now)?),
                 ToShare::Settings(setup) => {

@@ -93,8 +93,8 @@ pub enum Input {
     /// A directory and all below it are to be compared with the index: answered with
     /// [`Effect::Scan`], once nothing of what was seen of them before is yet to enter the index.
     Scan(SharePath),
-    /// A full scan of the share ended; what of it could not be looked at has been told.
-    Scanned,
+    /// A scan of this directory ended; what of it could not be looked at has been told.
+    Scanned(SharePath),
     /// A scan could not look at a path and all below it, or could not be made there: it is asked for
     /// again, with growing delays.
     Unreadable(SharePath),

@@ -702,10 +702,12 @@ impl Engine {
         }
     }
 
-    pub(super) fn scanned(&mut self, cx: &Cx<'_>) {
-        self.unreadable.forgive_tried();
-        self.scan_ended = Some(cx.now.mono);
-        self.start_sweep();
+    pub(super) fn scanned(&mut self, cx: &Cx<'_>, dir: &SharePath) {
+        self.unreadable.forgive_tried(dir);
+        if dir.is_root() {
+            self.scan_ended = Some(cx.now.mono);
+            self.start_sweep();
+        }
     }
 
     /// Ends what lasts until a scan's findings are absorbed, once the last of them is.

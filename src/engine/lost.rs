@@ -28,7 +28,8 @@ use recsync_proto::{
 };
 
 use super::conflict::{self, Digits};
-use super::effect::Event;
+use super::effect::{Event, Noticed, Now};
+use super::settle::Dirt;
 use super::{Cx, Engine, version};
 use crate::index::{Entry, IndexError};
 
@@ -95,12 +96,19 @@ impl Engine {
         let is_known = self.searched
             && self.scan_ended.is_none()
             && self.unreadable.len() == 0
+            && !self.awaits_findings(cx.now)
             && !self.settle.contains(path)
             && !self.looking.contains_key(path)
             && !self.locked.contains(path);
         let comes = |content: &Content| matches!(content, Content::File { hash: coming, .. } if *coming == hash);
         let mut coming = self.ops.values().filter_map(|op| op.installs.as_ref());
         Ok(is_known && !coming.any(comes) && cx.index.installed_with(&hash, 1)?.is_empty())
+    }
+
+    /// True if something that a scan found has yet to be looked at.
+    fn awaits_findings(&self, now: Now) -> bool {
+        let is_finding = |dirt: &Dirt| dirt.noticed == Noticed::Scan;
+        self.settle.has_findings(now.mono) || self.looking.values().any(is_finding)
     }
 
     /// Gives up the versions of a path that are nowhere: this node and all others on their lists have

@@ -309,7 +309,7 @@ impl Engine {
             Input::PeerDown(peer) => self.peer_down(&peer),
             Input::Message { peer, lane: _, message } => self.message(&mut cx, &peer, message)?,
             Input::Scan(dir) => self.scan(&mut cx, dir),
-            Input::Scanned => self.scanned(&cx),
+            Input::Scanned(dir) => self.scanned(&cx, &dir),
             Input::Unreadable(path) => self.unreadable(&cx, &path),
             Input::Decide { confirm } => self.decide(&mut cx, confirm)?,
             Input::Room { bytes } => self.room(bytes),

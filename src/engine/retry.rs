@@ -57,10 +57,11 @@ impl Retries {
         }
     }
 
-    /// Forgets the paths that have been tried since they failed last.
-    pub(super) fn forgive_tried(&mut self) {
+    /// Forgets the paths at and below `dir` that have been tried since they failed last.
+    pub(super) fn forgive_tried(&mut self, dir: &SharePath) {
         let due = &self.due;
-        self.by_path.retain(|path, retry| due.contains(&(retry.due, path.clone())));
+        let is_in = |path: &SharePath| path == dir || path.is_below(dir);
+        self.by_path.retain(|path, retry| !is_in(path) || due.contains(&(retry.due, path.clone())));
     }
 
     /// True if the path failed when it was tried last.

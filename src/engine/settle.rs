@@ -126,6 +126,11 @@ impl Settle {
             .min()
     }
 
+    /// True if something that a scan found is due.
+    pub fn has_findings(&self, now: Duration) -> bool {
+        self.due[line(Noticed::Scan)].first().is_some_and(|(due, _)| *due <= now)
+    }
+
     /// True if the path is dirty.
     pub fn contains(&self, path: &SharePath) -> bool {
         self.paths.contains_key(path)

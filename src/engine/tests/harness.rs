@@ -105,6 +105,8 @@ pub(super) struct Disk {
     pub(super) refuses: BTreeMap<SharePath, TreeError>,
     /// Paths where the next operation is made and not known to be durable.
     pub(super) unsure: BTreeSet<SharePath>,
+    /// Places that a scan cannot look at.
+    pub(super) unreadable: BTreeSet<SharePath>,
     /// It may not give files away: new ones belong to this account.
     pub(super) bound_to: Option<u32>,
 }
@@ -990,9 +992,10 @@ impl World {
         for (path, hint) in dirty {
             node.inbox.push_back(Input::Dirty { path, hint, noticed: Noticed::Scan });
         }
-        if dir.is_root() {
-            node.inbox.push_back(Input::Scanned);
+        for path in node.disk.unreadable.iter().filter(|path| here(path)) {
+            node.inbox.push_back(Input::Unreadable(path.clone()));
         }
+        node.inbox.push_back(Input::Scanned(dir.clone()));
     }
 
     fn deliver(&mut self, from: usize, to: usize, lane: Lane) {

@@ -142,6 +142,22 @@ fn who_may_still_find_it_is_waited_for() {
     check_quiet(&world);
 }
 
+/// The scan of the one place that could not be looked at before is enough: a full one comes in a day.
+#[test]
+fn a_place_that_cannot_be_looked_at_is_waited_for() {
+    let mut world = with_stranger(2, &[(0, 1)], "a call");
+    tell_of_stranger(&mut world, 0);
+    world.nodes[1].disk.unreadable.insert(path("d"));
+    world.restart(1);
+    world.run_for(10 * HOUR);
+    assert_eq!((listed(&world, 0), listed(&world, 1)), (1, 1), "fs1 has looked everywhere");
+    assert_eq!(given_up(&world, 0) + given_up(&world, 1), 0);
+    world.nodes[1].disk.unreadable.clear();
+    world.run_for(3 * HOUR);
+    assert_eq!((given_up(&world, 0), given_up(&world, 1)), (1, 1));
+    check_quiet(&world);
+}
+
 #[test]
 fn a_link_that_is_down_says_nothing() {
     let mut world = with_stranger(2, &[(0, 1)], "a call");

@@ -1007,10 +1007,14 @@ fn what_a_scan_could_not_look_at_is_scanned_again_ever_more_rarely() {
         let log = &world.nodes[0].log;
         log.iter().filter(|effect| matches!(effect, Effect::Scan(_))).count()
     };
+    world.nodes[0].disk.unreadable.insert(path("d"));
+    world.input(0, Input::Unreadable(path("d")));
     for (failures, wait) in [(1, 1), (2, 2), (3, 4)] {
-        world.input(0, Input::Unreadable(path("d")));
         world.run_for(Duration::from_secs(wait) - Duration::from_millis(1));
         assert_eq!(scans(&world), failures - 1);
+        if failures == 3 {
+            world.nodes[0].disk.unreadable.clear();
+        }
         world.run_for(Duration::from_millis(1));
         assert_eq!(scans(&world), failures);
     }

@@ -604,8 +604,8 @@ impl Life {
         let report = observe::scan(&self.tree, index, &dir, &mut emit);
         let again = report.as_ref().map_or_else(|_| vec![dir.clone()], |report| report.again(&dir));
         wants.answers.extend(again.into_iter().map(Input::Unreadable));
-        if report.is_ok() && dir.is_root() {
-            wants.answers.push(Input::Scanned);
+        if report.is_ok() {
+            wants.answers.push(Input::Scanned(dir));
         }
     }
 
