@@ -510,6 +510,8 @@ impl World {
             return;
         }
         self.nodes[node].sync_time(self.now_ns);
+        // The power may have failed while the process was not running.
+        self.check_survivors(node);
         if self.nodes[node].start(self.history.watch_room) {
             self.dial_all(node);
             self.tidy(node);
