@@ -207,7 +207,7 @@ impl Meanwhile for Machine {
         if let (Ok(bytes), Some(path)) = (fs.bytes(id), fs.path_of(id)) {
             let oracle = &mut lock(&self.chronicle).oracle;
             if fs.is_users(id) {
-                oracle.moved(&path, bytes);
+                oracle.moved(&self.name, &path, bytes);
             } else {
                 oracle.placed(&self.name, &path, bytes);
             }
@@ -233,7 +233,7 @@ impl Meanwhile for Machine {
         let chronicle = &mut *lock(&self.chronicle);
         let kept = hidden(&self.name, fs);
         out.retain(|digest| !kept.contains_key(digest));
-        chronicle.oracle.power_cut(before, after, out);
+        chronicle.oracle.power_cut(&self.name, before, after, out);
         for (path, seen) in before {
             if after.get(path) != Some(seen) {
                 let now = after.get(path).map(|seen| &seen.what);

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use recsync::engine::{
-    Action, Announce, Effect, Engine, Hint, Input, Noticed, Now, Op, Outcome, Settings,
+    Action, Announce, Effect, Engine, Event, Hint, Input, Noticed, Now, Op, Outcome, Settings,
 };
 use recsync::index::{Index, IndexError, IndexRead, Installed, Memory, Write};
 use recsync::observe::ScanItem;
@@ -336,6 +336,9 @@ impl Node {
                 let now_ns = lock(&self.disk).meanwhile.now_ns;
                 let story = &mut lock(&self.chronicle).story;
                 story.aside(now_ns, self.name.as_str(), format_args!("<- {effect:?}"));
+            }
+            if let Effect::Event(Event::GivenUp { path, .. }) = &effect {
+                lock(&self.chronicle).oracle.given_up(path.as_bytes());
             }
             if let Effect::Event(event) = &effect
                 && lock(&self.chronicle).story.is_told()

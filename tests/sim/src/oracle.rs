@@ -87,6 +87,9 @@ pub struct Oracle {
     unsettled: BTreeMap<(String, Vec<u8>), (Digest, Hash)>,
     /// Where recsync has put what a user had put elsewhere: back under an old name, or beside.
     moved: BTreeSet<(Vec<u8>, Digest)>,
+    /// Nodes that lost power and have not looked at all files since: what a user makes shorter there may be
+    /// taken for what the cut left, and the version before comes back.
+    doubtful: BTreeSet<String>,
     /// What was found wrong, in words.
     wrongs: Vec<String>,
 }
@@ -96,6 +99,9 @@ impl Oracle {
     pub fn put(&mut self, node: &str, path: &[u8], bytes: &[u8]) {
         let digest = digest(bytes);
         self.closed.insert(digest);
+        if self.doubtful.contains(node) {
+            self.revive(path);
+        }
         if !bytes.is_empty() {
             let instance = self.instances.entry((path.to_vec(), digest)).or_default();
             instance.len = bytes.len();
@@ -112,15 +118,41 @@ impl Oracle {
         let in_doubt =
             self.unsettled.iter().any(|((at, _), (content, _))| at == node && *content == digest);
         let is_moved = self.moved.contains(&(path.to_vec(), digest));
-        for instance in self.standing_for(path, digest) {
+        // Users put it under this name too: whoever takes it away here need not have seen it elsewhere.
+        let is_itself = self.instances.contains_key(&(path.to_vec(), digest));
+        for (of, instance) in self.standing_for(path, digest) {
             instance.destroyed_at.insert(node.to_owned());
-            instance.revived |= is_moved || in_doubt;
+            instance.revived |= is_moved || in_doubt || is_itself && of != path;
         }
+        if self.doubtful.contains(node) {
+            self.revive(path);
+        }
+    }
+
+    /// What was taken away at a path may come back.
+    fn revive(&mut self, path: &[u8]) {
+        let there = (path.to_vec(), Digest(0))..=(path.to_vec(), Digest(u64::MAX));
+        self.instances.range_mut(there).for_each(|(_, instance)| instance.revived = true);
+    }
+
+    /// All nodes have said that nobody has the bytes of a version of a path: the one before it may take the
+    /// name again (`docs/semantics.md`, "Bytes that no node has").
+    pub fn given_up(&mut self, path: &[u8]) {
+        self.revive(path);
+    }
+
+    /// A node has looked at all its files since it lost power.
+    pub fn trust(&mut self, node: &str) {
+        self.doubtful.remove(node);
     }
 
     /// Returns the instances for which a content at a path stands: under the name of a conflict copy those
     /// whose names it may have been made from, and where recsync moved it any.
-    fn standing_for(&mut self, path: &[u8], digest: Digest) -> impl Iterator<Item = &mut Instance> {
+    fn standing_for(
+        &mut self,
+        path: &[u8],
+        digest: Digest,
+    ) -> impl Iterator<Item = (&[u8], &mut Instance)> {
         let is_moved = self.moved.contains(&(path.to_vec(), digest));
         let (is_copy, path) = (is_conflict_copy(path), path.to_vec());
         let stands = move |of: &[u8]| match is_copy {
@@ -131,7 +163,7 @@ impl Oracle {
             .instances
             .iter_mut()
             .filter(move |((of, content), _)| *content == digest && (is_moved || stands(of)));
-        of_it.map(|(_, instance)| instance)
+        of_it.map(|((of, _), instance)| (of.as_slice(), instance))
     }
 
     /// Forgets the doubt about what a node has noted as installed.
@@ -153,8 +185,9 @@ impl Oracle {
     }
 
     /// recsync put a file of a user's under another name of the share.
-    pub fn moved(&mut self, path: &[u8], bytes: &[u8]) {
+    pub fn moved(&mut self, node: &str, path: &[u8], bytes: &[u8]) {
         let digest = digest(bytes);
+        self.unsettled.insert((node.to_owned(), path.to_vec()), (digest, hash_of(bytes)));
         if !bytes.is_empty() && !self.instances.contains_key(&(path.to_vec(), digest)) {
             self.moved.insert((path.to_vec(), digest));
         }
@@ -176,8 +209,15 @@ impl Oracle {
         }
     }
 
-    /// Compares a tree before and after a power cut; `out` is gone of what recsync had out of it.
-    pub fn power_cut(&mut self, before: &Picture, after: &Picture, out: &BTreeSet<Digest>) {
+    /// Compares a node's tree before and after a power cut; `out` is gone of what recsync had out of it.
+    pub fn power_cut(
+        &mut self,
+        node: &str,
+        before: &Picture,
+        after: &Picture,
+        out: &BTreeSet<Digest>,
+    ) {
+        self.doubtful.insert(node.to_owned());
         let file = |seen: &Seen| match seen.what {
             SeenBody::File(digest, _) => Some(digest),
             _ => None,
@@ -186,7 +226,7 @@ impl Oracle {
             if let Some(digest) = file(seen)
                 && after.get(path).and_then(file) != Some(digest)
             {
-                self.standing_for(path, digest).for_each(|instance| instance.cut = true);
+                self.standing_for(path, digest).for_each(|(_, instance)| instance.cut = true);
             }
         }
         let back: BTreeSet<Digest> = after.values().filter_map(file).collect();
@@ -197,12 +237,7 @@ impl Oracle {
             let Some(digest) = file(seen) else { continue };
             // A file that is shorter than its index says is taken for what the cut left: the version
             // before may come back.
-            for (_, instance) in self
-                .instances
-                .range_mut((path.clone(), Digest(0))..=(path.clone(), Digest(u64::MAX)))
-            {
-                instance.revived = true;
-            }
+            self.revive(path);
             // Whatever is left is what its users have to live with.
             self.closed.insert(digest);
             if before.get(path).and_then(file) != Some(digest)

@@ -384,6 +384,9 @@ impl World {
     /// What the index has noted as installed, users may be expected to know.
     fn settle(&mut self, node: usize) {
         let index = &self.nodes[node].index;
+        if !self.nodes[node].in_doubt {
+            lock(&self.chronicle).oracle.trust(name(node).as_str());
+        }
         lock(&self.chronicle).oracle.settle(name(node).as_str(), |path, hash| {
             let path = SharePath::new(path).ok();
             let entry = path.and_then(|path| index.entry(&path).ok().flatten());
