@@ -325,7 +325,9 @@ impl Engine {
                     if self.await_rename(cx, path, &object, dirt)? {
                         return Ok(());
                     }
-                    self.written(cx, path, object, dirt)?;
+                    if !self.recall(cx, path, &object, dirt)? {
+                        self.written(cx, path, object, dirt)?;
+                    }
                 }
             }
             (Local::Deleted, _) => {

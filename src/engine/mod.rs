@@ -19,6 +19,7 @@
 
 pub mod absorb;
 pub mod conflict;
+mod earlier;
 pub mod effect;
 pub mod guard;
 mod install;
@@ -162,6 +163,8 @@ pub struct Engine {
     /// ended: whoever changes or removes it knew it. With the versions for which it was; until the next
     /// look.
     unsure: BTreeMap<SharePath, (Installed, Vec<Dot>)>,
+    /// What was wanted when this run began and is no more, and may be there all the same.
+    wanted: BTreeMap<SharePath, earlier::Wanted>,
     /// Paths that could not be looked at or changed.
     retries: Retries,
     /// Places that a scan could not look at, with all below them.
@@ -255,6 +258,7 @@ impl Engine {
             twins: BTreeSet::new(),
             room: Some(u64::MAX),
             unsure: BTreeMap::new(),
+            wanted: BTreeMap::new(),
             retries: Retries::default(),
             unreadable: Retries::default(),
             sweep: None,
@@ -328,6 +332,7 @@ impl Engine {
         let mut cx = Cx { now, index, effects: Vec::new() };
         self.tell_held(&mut cx);
         self.end_scan();
+        self.forget_wanted();
         self.retry_due(&mut cx)?;
         self.carry_on_replanning(&mut cx)?;
         self.sweep(&mut cx)?;
@@ -489,6 +494,7 @@ impl Engine {
             ("blocked", self.blocked.len()),
             ("twins", self.twins.len()),
             ("unsure", self.unsure.len()),
+            ("wanted", self.wanted.len()),
             ("retries", self.retries.waiting()),
             ("unreadable", self.unreadable.waiting()),
             ("sweep", usize::from(self.sweep.is_some())),

@@ -997,6 +997,47 @@ fn what_was_put_in_doubt_does_not_come_back_when_it_was_deleted_meanwhile() {
     }
 }
 
+/// A receiver that dies after it has put a version in place and before its index says so must not take that
+/// version for one of its users' when it hears of what came after it before it looks.
+#[test]
+fn what_an_earlier_run_put_in_place_is_no_version_of_this_nodes_own() {
+    let put = |next: &dyn Fn(&mut World)| {
+        let mut world = World::pair();
+        world.write(0, "call.wav", "hello");
+        let call = path("call.wav");
+        hold(&mut world, 1, |job| matches!(job, Effect::Apply(op) if op.path == call));
+        world.cut(0, 1);
+        next(&mut world);
+        world.run_only(0, world.now + SECOND);
+        world.restart(1);
+        // The scan is slow: all news are in before it comes to the path.
+        world.turn(1);
+        let is_scan = |job: &Effect| matches!(job, Effect::Scan(_));
+        let scan = world.nodes[1].jobs.iter().position(is_scan).unwrap();
+        let scan = world.nodes[1].jobs.remove(scan);
+        world.link(0, 1);
+        world.run_for(SECOND);
+        world.nodes[1].jobs.push(scan);
+        world.settle();
+        world
+    };
+    let world = put(&|world| world.remove(0, "call.wav"));
+    world.check_absent(0, "call.wav");
+    world.check_absent(1, "call.wav");
+    world.check_quiet();
+    let world = put(&|world| world.write(0, "call.wav", "hello again"));
+    assert_eq!(world.nodes[1].conflicts(), 0);
+    world.check_file(1, "call.wav", "hello again");
+    world.check_quiet();
+    // With another mtime it may be its users'.
+    let world = put(&|world| {
+        world.remove(0, "call.wav");
+        world.touch(1, "call.wav", 7);
+    });
+    world.check_file(0, "call.wav", "hello");
+    world.check_quiet();
+}
+
 /// A passing error in a scan must not hide a file until the next one, a day later.
 #[test]
 fn what_a_scan_could_not_look_at_is_scanned_again_ever_more_rarely() {

@@ -1,0 +1,85 @@
+//! What an earlier run may have put in place and not noted.
+//!
+//! A run that ends between an operation and its commit leaves on the disk what its index only wants. A scan
+//! finds it, and as long as it is wanted that is all there is to it. But a peer may tell of the next version, or of a
+//! delete, before the scan comes there. So what was wanted until then is remembered: a look that finds it finds
+//! what this node did, and no version of its users'.
+//!
+//! **Invariant:** only what a peer has told of and this node was to put there, found by a scan with the
+//! bytes and the mtime that it was to have, where the watcher saw nobody; forgotten when the first
+//! scan is absorbed and could look at everything. In doubt it is the users'.
+//! **May not:** touch disk, network, clock, randomness or logs.
+
+use recsync_proto::{Content, Dot, Record, SharePath};
+
+use super::effect::Noticed;
+use super::retry::RETRIES_MAX;
+use super::settle::Dirt;
+use super::{Cx, Engine, version};
+use crate::index::{Entry, IndexError, Installed};
+
+/// What was wanted at a path when this run began.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    content: Content,
+    mtime_ns: Option<i64>,
+    versions: Vec<Dot>,
+}
+
+impl Engine {
+    /// Remembers what was wanted at a path by the record `before`, in whose place a peer's has come.
+    /// `installed` is what the index says is there.
+    pub(super) fn remember_wanted(
+        &mut self,
+        cx: &Cx<'_>,
+        path: &SharePath,
+        before: &Record,
+        installed: Option<&Installed>,
+    ) -> Result<(), IndexError> {
+        if self.searched || self.wanted.len() >= RETRIES_MAX || self.wanted.contains_key(path) {
+            return Ok(());
+        }
+        let winner = version::winner(before, cx.index.has_live_below(path)?);
+        let there = installed.map(|installed| &installed.content);
+        let Some(winner) =
+            winner.filter(|winner| !winner.content.is_dir() && Some(&winner.content) != there)
+        else {
+            return Ok(());
+        };
+        let of_it = before.values.iter().filter(|value| value.content == winner.content);
+        let versions = of_it.map(|value| value.dot).collect();
+        let wanted = Wanted { content: winner.content, mtime_ns: winner.mtime_ns, versions };
+        self.wanted.insert(path.clone(), wanted);
+        Ok(())
+    }
+
+    /// Notes what a look has found as installed, if an earlier run has put it there. True if so.
+    pub(super) fn recall(
+        &mut self,
+        cx: &mut Cx<'_>,
+        path: &SharePath,
+        found: &Installed,
+        dirt: Dirt,
+    ) -> Result<bool, IndexError> {
+        let is_it = |wanted: &Wanted| {
+            wanted.content == found.content && wanted.mtime_ns == Some(found.fingerprint.mtime_ns)
+        };
+        if dirt.noticed != Noticed::Scan || !self.wanted.get(path).is_some_and(is_it) {
+            return Ok(false);
+        }
+        let Some(wanted) = self.wanted.remove(path) else { return Ok(false) };
+        let entry = cx.entry(path)?;
+        cx.put(path, Entry { installed: Some(found.clone()), let_go: false, ..entry })?;
+        self.keep_found(cx, path, &wanted.versions)?;
+        Ok(true)
+    }
+
+    /// Forgets what was wanted, once the disk is known: but where a look is still to come.
+    pub(super) fn forget_wanted(&mut self) {
+        if self.wanted.is_empty() || !self.searched || self.unreadable.len() > 0 {
+            return;
+        }
+        let Engine { wanted, settle, looking, .. } = self;
+        wanted.retain(|path, _| settle.contains(path) || looking.contains_key(path));
+    }
+}
