@@ -27,23 +27,20 @@ pub(super) struct Wanted {
 }
 
 impl Engine {
-    /// Remembers what was wanted at a path by the record `before`, in whose place a peer's has come.
-    /// `installed` is what the index says is there.
+    /// Remembers what was wanted at a path by the record `before`, in whose place a peer's has come. Only
+    /// where the index knows of nothing: whatever replaces has its intent.
     pub(super) fn remember_wanted(
         &mut self,
         cx: &Cx<'_>,
         path: &SharePath,
         before: &Record,
-        installed: Option<&Installed>,
     ) -> Result<(), IndexError> {
-        if self.searched || self.wanted.len() >= RETRIES_MAX || self.wanted.contains_key(path) {
+        let is_known = self.searched && !self.settle.contains(path);
+        if is_known || self.wanted.len() >= RETRIES_MAX || self.wanted.contains_key(path) {
             return Ok(());
         }
         let winner = version::winner(before, cx.index.has_live_below(path)?);
-        let there = installed.map(|installed| &installed.content);
-        let Some(winner) =
-            winner.filter(|winner| !winner.content.is_dir() && Some(&winner.content) != there)
-        else {
+        let Some(winner) = winner.filter(|winner| !winner.content.is_dir()) else {
             return Ok(());
         };
         let of_it = before.values.iter().filter(|value| value.content == winner.content);

@@ -403,8 +403,8 @@ impl Engine {
             self.tell_again(cx, name, path, entry, record)?;
         } else {
             let before = std::mem::take(&mut entry.record);
-            if entry.pending {
-                self.remember_wanted(cx, path, &before, entry.installed.as_ref())?;
+            if entry.pending && entry.installed.is_none() {
+                self.remember_wanted(cx, path, &before)?;
             }
             // What was let go is another object now: that one is wanted here.
             entry.let_go = entry.let_go && version::same_values(&before, &merged);
