@@ -118,8 +118,10 @@ impl Oracle {
         let in_doubt =
             self.unsettled.iter().any(|((at, _), (content, _))| at == node && *content == digest);
         let is_moved = self.moved.contains(&(path.to_vec(), digest));
-        // Users put it under this name too: whoever takes it away here need not have seen it elsewhere.
-        let is_itself = self.instances.contains_key(&(path.to_vec(), digest));
+        // Under this very name too, though no user has put it there: one may, who does not know.
+        let itself = self.instances.entry((path.to_vec(), digest)).or_default();
+        // If users put it there: whoever takes it away here need not have seen it elsewhere.
+        let is_itself = itself.puts > 0;
         for (of, instance) in self.standing_for(path, digest) {
             instance.destroyed_at.insert(node.to_owned());
             instance.revived |= is_moved || in_doubt || is_itself && of != path;
@@ -188,7 +190,8 @@ impl Oracle {
     pub fn moved(&mut self, node: &str, path: &[u8], bytes: &[u8]) {
         let digest = digest(bytes);
         self.unsettled.insert((node.to_owned(), path.to_vec()), (digest, hash_of(bytes)));
-        if !bytes.is_empty() && !self.instances.contains_key(&(path.to_vec(), digest)) {
+        let known = self.instances.get(&(path.to_vec(), digest));
+        if !bytes.is_empty() && known.is_none_or(|instance| instance.puts == 0) {
             self.moved.insert((path.to_vec(), digest));
         }
     }
