@@ -35,6 +35,7 @@ enum Undone {
     Writer,
     BadSource,
     Failed(TreeError),
+    Stuck,
 }
 
 impl From<Undone> for Outcome {
@@ -44,6 +45,7 @@ impl From<Undone> for Outcome {
             Undone::Writer => Outcome::Writer,
             Undone::BadSource => Outcome::BadSource,
             Undone::Failed(error) => Outcome::Failed(error),
+            Undone::Stuck => Outcome::Stuck,
         }
     }
 }

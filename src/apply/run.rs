@@ -1,8 +1,8 @@
 //! Runs a batch of operations: stage all, switch each, then make all durable together.
 //!
 //! **Invariant:** each operation gets exactly one outcome; `Done` means durable, and still there
-//! when it was looked at last; `Unsure` that it was made; every other outcome but `Changed` means that
-//! nothing was done.
+//! when it was looked at last; `Unsure` that it was made; every other outcome but `Changed` and
+//! `Stuck` means that nothing was done.
 //! **May not:** retry; the engine decides again.
 #![forbid(unsafe_code)]
 
@@ -31,10 +31,12 @@ pub fn run<T: Tree>(tree: &T, ops: Vec<Op>) -> Vec<(u64, Outcome)> {
     for (op, staged) in ops.iter().zip(staged) {
         switched.push(staged.and_then(|staged| {
             let switched = switch(tree, op, staged.as_ref());
-            if let (Err(_), Some(staged)) = (&switched, &staged) {
-                clear(tree, op, staged);
+            match (switched, &staged) {
+                (Err(_), Some(staged)) if !clear(tree, op, staged) && op.expect.is_some() => {
+                    Err(Undone::Stuck)
+                }
+                (switched, _) => switched,
             }
-            switched
         }));
     }
     let durable = sync(tree, &switched);

@@ -251,14 +251,18 @@ fn move_displaced<T: Tree>(
 /// temporary name is [`clear`]'s.
 fn put_back<T: Tree>(tree: &T, op: &Op, staged: &Staged, why: Undone) -> Undone {
     let (path, temp) = (Place::Share(op.path.clone()), Place::Temp(staged.name.clone()));
-    let back = match tree.exchange(&temp, &path) {
+    match tree.exchange(&temp, &path) {
         // Somebody removed the new object at once, perhaps with its directory: the name is free.
         Err(TreeError::NotFound) => {
             return bring(tree, &temp, &path).map_or(Undone::Changed, |_| why);
         }
-        back => back,
-    };
-    match back.and_then(|()| tree.stat(&temp)) {
+        Err(_) => {
+            keep(tree, op, &temp);
+            return Undone::Changed;
+        }
+        Ok(()) => {}
+    }
+    match tree.stat(&temp) {
         Ok(found) if is_untouched(tree, staged, &found) => why,
         Ok(_) => {
             // Somebody put a third object under the name in that instant, or wrote to ours there:
@@ -271,14 +275,19 @@ fn put_back<T: Tree>(tree: &T, op: &Op, staged: &Staged, why: Undone) -> Undone 
 }
 
 /// Clears away what an operation that was not done has left under its temporary name: the staged
-/// object is discarded, one that came out and has no way back is kept. Best effort: what stays is found
-/// at the next start.
-pub(super) fn clear<T: Tree>(tree: &T, op: &Op, staged: &Staged) {
+/// object is discarded, one that came out and has no way back is kept. False if one that came out may
+/// have stayed there: the next start deals with it.
+pub(super) fn clear<T: Tree>(tree: &T, op: &Op, staged: &Staged) -> bool {
     let temp = Place::Temp(staged.name.clone());
+    // What was to have a free name has had none in the share.
+    let is_ours = |found| op.expect.is_none() || is_untouched(tree, staged, &found);
     match tree.stat(&temp) {
-        Ok(found) if is_untouched(tree, staged, &found) => discard(tree, staged),
+        Ok(found) if is_ours(found) => {
+            discard(tree, staged);
+            true
+        }
         Ok(_) => keep(tree, op, &temp),
-        Err(_) => {}
+        Err(error) => error == TreeError::NotFound,
     }
 }
 
@@ -295,14 +304,15 @@ fn is_untouched<T: Tree>(tree: &T, staged: &Staged, found: &Fingerprint) -> bool
 
 /// Keeps an object that came out and has no way back: the expected one where it was to go, one of
 /// somebody's beside the name that it had, where a look finds it; and if that cannot be, anywhere.
-fn keep<T: Tree>(tree: &T, op: &Op, from: &Place) {
+/// False if it stays where it is.
+fn keep<T: Tree>(tree: &T, op: &Op, from: &Place) -> bool {
     let beside = Place::Share(op.beside.clone());
     let is_expected = op.expect.is_some_and(|expect| expect_object_at(tree, from, &expect).is_ok());
     let mut places: Vec<&Place> = std::iter::once(&beside).chain(&op.displaced).collect();
     if is_expected {
         places.reverse();
     }
-    places.into_iter().find(|place| *place == from || bring(tree, from, place).is_ok());
+    places.into_iter().any(|place| place == from || bring(tree, from, place).is_ok())
 }
 
 fn remove<T: Tree>(tree: &T, op: &Op) -> Result<Switched<T::File>, Undone> {

@@ -438,6 +438,7 @@ fn a_failure_at_any_step_is_told_truthfully() {
                     unsure += 1;
                 }
                 Outcome::Changed => {}
+                Outcome::Stuck => panic!("{}: {why}", scenario.name),
             }
             // The engine has an answer, so the intent is settled: what is left must not be lost.
             let recovered = recover_with(&share.tree, &Memory::new(Epoch(1))).unwrap();
@@ -450,6 +451,37 @@ fn a_failure_at_any_step_is_told_truthfully() {
         }
     }
     assert!(unsure > 0, "a sync that fails after the switch");
+}
+
+#[test]
+fn what_came_out_is_never_among_the_lost_though_all_ways_back_fail() {
+    let mut stuck = 0;
+    for scenario in scenarios().into_iter().filter(|scenario| scenario.displaced.is_some()) {
+        for step in 0.. {
+            let mut met = false;
+            for count in 2..8 {
+                let (share, op) = scenario.begin();
+                let faulty = Faulty::new(&share.tree, step, Fault::Fail(count));
+                let outcome = one(run(&faulty, vec![op.clone()]), op.id);
+                met |= faulty.was_met();
+                let why = format!("steps {step} and so on fail, {count} in all, {outcome:?}");
+                let is_stuck = outcome == Outcome::Stuck;
+                stuck += usize::from(is_stuck);
+                let index = if is_stuck { index_during(&op) } else { Memory::new(Epoch(1)) };
+                let recovered = recover_with(&share.tree, &index).unwrap();
+                let name = scenario.name;
+                scenario.check_nothing_lost(&share, &why);
+                let thrown = recovered.kept.iter().find(|at| matches!(at, Place::Trash { .. }));
+                assert_eq!(thrown, None, "{name}: {why}");
+                assert_eq!(recovered.troubles, vec![], "{name}: {why}");
+                assert_eq!(left_over(&share), Vec::<String>::new(), "{name}: {why}");
+            }
+            if !met {
+                break;
+            }
+        }
+    }
+    assert!(stuck > 0);
 }
 
 #[test]

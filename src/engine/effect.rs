@@ -283,6 +283,9 @@ pub enum Outcome {
     BadSource,
     /// The kernel refused; the tree is as it was.
     Failed(TreeError),
+    /// The kernel refused the way back too: what came out may still have the operation's temporary
+    /// name, which its intent accounts for.
+    Stuck,
 }
 
 /// What a completed operation left.

@@ -774,7 +774,7 @@ impl Engine {
         for path in std::iter::once(&running.path).chain(&others) {
             self.locked.remove(path);
         }
-        if running.intent {
+        if running.intent && outcome != Outcome::Stuck {
             cx.index.write(&Write::IntentDone(id))?;
         }
         let path = running.path.clone();
@@ -799,7 +799,7 @@ impl Engine {
                 self.look_first(cx, &path, &others);
             }
             // Not what was expected: what is there is absorbed first.
-            Outcome::Changed => self.look_first(cx, &path, &others),
+            Outcome::Changed | Outcome::Stuck => self.look_first(cx, &path, &others),
             Outcome::Writer => {
                 self.retries.try_at(&path, cx.now.mono + WRITER_WAIT, 0);
                 self.settle_owed(&path, AckState::Held);
