@@ -648,7 +648,9 @@ impl Engine {
         let wanted = winner.is_some_and(
             |winner| matches!(winner.content, Content::File { hash: wanted, .. } if wanted == hash),
         );
-        self.reconsider_with(cx, path, wanted.then_some(source))
+        self.reconsider_with(cx, path, wanted.then_some(source))?;
+        // They may be of no use here any more, or not now: whoever waited for them goes on alone.
+        if self.is_coming(hash) { Ok(()) } else { self.wake_twins(cx, hash) }
     }
 
     /// Renames here what a peer renamed; where that cannot be, each name is dealt with by itself.

@@ -53,11 +53,29 @@ fn hold(world: &mut World, of: usize, is_it: impl Fn(&Effect) -> bool) -> Input 
             let before = world.nodes[of].inbox.len();
             world.job(of, number);
             let mut said = world.nodes[of].inbox.split_off(before);
-            said.retain(|input| matches!(input, Input::Looked { .. } | Input::Applied { .. }));
+            let is_answer = |input: &Input| !matches!(input, Input::Dirty { .. });
+            said.retain(is_answer);
             return said.pop_front().unwrap();
         }
         assert!(world.step(world.now + SECOND), "there was no such job");
     }
+}
+
+#[test]
+fn bytes_that_come_for_a_name_that_wants_others_by_now_keep_no_other_name_waiting() {
+    let call = "x".repeat(300 << 10);
+    let mut world = World::pair();
+    world.write(0, "a", &call);
+    let fetched = hold(&mut world, 1, |job| matches!(job, Effect::Fetch { .. }));
+    world.write(0, "b", &call);
+    world.run_for(SECOND);
+    world.check_absent(1, "b");
+    world.mkdir(0, "a");
+    world.run_for(SECOND);
+    world.input(1, fetched);
+    world.run_for(SECOND);
+    world.check_quiet();
+    world.check_file(1, "b", &call);
 }
 
 #[test]
