@@ -873,6 +873,7 @@ impl Engine {
             // One that was there before is gone, though nobody has looked yet: the mode that this
             // one was made with is nobody's wish.
             if entry.installed.as_ref().is_none_or(|was| was.content.is_dir()) {
+                self.look_below(cx, &dir, entry.installed.as_ref(), Some(&fingerprint))?;
                 let mode = fingerprint.mode;
                 let content = Content::Dir;
                 entry.let_go = false;

@@ -58,15 +58,43 @@ impl Engine {
     /// and enters the index behind the comparison, which misses that it is gone by then: so it is
     /// looked at again.
     pub(super) fn scan(&mut self, cx: &mut Cx<'_>, dir: SharePath) {
-        let now = cx.now.mono;
         let there = |path: &SharePath| *path == dir || path.is_below(&dir);
-        for (path, dirt) in self.looking.iter().filter(|(path, _)| there(path)) {
-            self.settle.put_back(path.clone(), *dirt, now);
-        }
+        self.doubt_looks(there);
         for path in self.locked.iter().filter(|path| there(path)) {
-            self.settle.find(path.clone(), Hint::Attributes, now);
+            self.settle.find(path.clone(), Hint::Attributes, cx.now.mono);
         }
         cx.effects.push(Effect::Scan(dir));
+    }
+
+    /// What the looks under way find may be gone by now.
+    fn doubt_looks(&mut self, there: impl Fn(&SharePath) -> bool) {
+        self.doubted.extend(self.looking.keys().filter(|path| there(path)).cloned());
+    }
+
+    /// Looks below a directory that is gone or gave its name to another one: what was in it is gone too,
+    /// of which no event tells if it was moved away. What is being looked at there may have been seen
+    /// before.
+    pub(super) fn look_below(
+        &mut self,
+        cx: &mut Cx<'_>,
+        dir: &SharePath,
+        was: Option<&Installed>,
+        now: Option<&Fingerprint>,
+    ) -> Result<(), IndexError> {
+        let object = |stat: &Fingerprint| (stat.kind, stat.fs, stat.ino);
+        let was = was.filter(|was| was.content.is_dir());
+        let now = now.filter(|now| now.kind == Kind::Dir);
+        match (was, now) {
+            (_, None) => self.doubt_looks(|path| path.is_below(dir)),
+            (Some(was), Some(now)) if object(&was.fingerprint) != object(now) => {
+                self.doubt_looks(|path| path.is_below(dir));
+                if cx.index.has_installed_below(dir)? {
+                    self.scan(cx, dir.clone());
+                }
+            }
+            _ => {}
+        }
+        Ok(())
     }
 
     /// A scan could not look at a path, and knows nothing of what is below: it is scanned again later.
@@ -100,6 +128,9 @@ impl Engine {
         let Some(dirt) = self.looking.remove(path) else { return Ok(()) };
         let now = cx.now.mono;
         let rename = self.renames.remove(path);
+        if self.doubted.remove(path) && look != Look::Absent {
+            self.settle.put_back(path.clone(), dirt, now);
+        }
         if self.settle.contains(path) {
             // Something happened since: the next look decides. That the name was free while
             // another had its file stays true.
@@ -275,6 +306,11 @@ impl Engine {
             return self.suspect(cx, path, entry, look, dirt);
         }
         let look = look.found();
+        let now = match look {
+            Look::Found { fingerprint, .. } => Some(fingerprint),
+            _ => None,
+        };
+        self.look_below(cx, path, entry.installed.as_ref(), now)?;
         match (absorb(entry.installed.as_ref(), look), look) {
             (Local::Nothing, _) => {}
             (

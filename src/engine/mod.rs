@@ -144,6 +144,8 @@ pub struct Engine {
     searched: bool,
     settle: Settle,
     looking: BTreeMap<SharePath, Dirt>,
+    /// Looks under way that may have seen what is gone by now: only that there is nothing counts.
+    doubted: BTreeSet<SharePath>,
     /// A new name found with the inode of an old one waits for the look at the old name.
     renames: BTreeMap<SharePath, Rename>,
     ops: BTreeMap<u64, install::Running>,
@@ -249,6 +251,7 @@ impl Engine {
             searched: false,
             settle: Settle::default(),
             looking: BTreeMap::new(),
+            doubted: BTreeSet::new(),
             renames: BTreeMap::new(),
             ops: BTreeMap::new(),
             locked: BTreeSet::new(),
@@ -490,6 +493,7 @@ impl Engine {
     fn leftovers(&self) -> Vec<(&'static str, usize)> {
         let mut found = vec![
             ("locked", self.locked.len()),
+            ("doubted", self.doubted.len()),
             ("owed", self.owed.len()),
             ("blocked", self.blocked.len()),
             ("twins", self.twins.len()),

@@ -288,6 +288,34 @@ fn a_directory_that_vanished_whole_is_deleted_after_what_it_held() {
 }
 
 #[test]
+fn what_was_in_a_directory_that_was_moved_away_is_gone_though_another_has_its_name() {
+    // Another directory is moved there, or made; within settle, so that no look finds the name free.
+    let moved = |world: &mut World| world.rename(0, "a", "d");
+    let made = |world: &mut World| world.mkdir(0, "d");
+    let deeds: [&dyn Fn(&mut World); 2] = [&moved, &made];
+    for deed in deeds {
+        let mut world = with_files(&[("a/x/0", "zero"), ("d/1", "one"), ("d/e/2", "two")]);
+        world.vanish(0, "d");
+        deed(&mut world);
+        world.run_for(5 * SECOND);
+        world.check_quiet();
+        let gone = ["d/1", "d/e", "d/e/2"];
+        gone.iter().for_each(|name| world.check_absent(1, name));
+    }
+}
+
+#[test]
+fn what_was_in_a_directory_that_was_moved_away_is_gone_though_a_peer_puts_something_there() {
+    let mut world = with_files(&[("d/1", "one"), ("d/e/2", "two")]);
+    world.vanish(1, "d");
+    world.write(0, "d/3", "three");
+    world.run_for(5 * SECOND);
+    world.check_quiet();
+    assert_eq!(world.nodes[1].tree().len(), 2, "{:?}", world.nodes[1].tree());
+    world.check_file(1, "d/3", "three");
+}
+
+#[test]
 fn an_empty_directory_travels_and_goes() {
     let mut world = World::pair();
     world.mkdir(0, "empty");

@@ -79,6 +79,20 @@ fn bytes_that_come_for_a_name_that_wants_others_by_now_keep_no_other_name_waitin
 }
 
 #[test]
+fn what_was_seen_before_its_directory_was_gone_does_not_enter_the_index_behind_that() {
+    let mut world = World::pair();
+    world.write(0, "d/1.wav", "a call");
+    let is_it = |job: &Effect| matches!(job, Effect::Look { path, .. } if path.name() == b"1.wav");
+    let answer = hold(&mut world, 0, is_it);
+    world.vanish(0, "d");
+    world.run_for(SECOND);
+    world.input(0, answer);
+    world.run_for(5 * SECOND);
+    world.check_quiet();
+    assert!(world.nodes[1].disk.objects.is_empty());
+}
+
+#[test]
 fn what_was_seen_before_a_scan_does_not_enter_the_index_behind_it() {
     // A look, and the end of a change for a peer; what happens then is heard by nobody.
     for writer in [0, 1] {
