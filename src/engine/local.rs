@@ -58,17 +58,16 @@ impl Engine {
     /// and enters the index behind the comparison, which misses that it is gone by then: so it is
     /// looked at again.
     pub(super) fn scan(&mut self, cx: &mut Cx<'_>, dir: SharePath) {
-        let there = |path: &SharePath| *path == dir || path.is_below(&dir);
-        self.doubt_looks(there);
-        for path in self.locked.iter().filter(|path| there(path)) {
-            self.settle.find(path.clone(), Hint::Attributes, cx.now.mono);
-        }
+        self.doubt(cx, |path| *path == dir || path.is_below(&dir));
         cx.effects.push(Effect::Scan(dir));
     }
 
-    /// What the looks under way find may be gone by now.
-    fn doubt_looks(&mut self, there: impl Fn(&SharePath) -> bool) {
+    /// What the looks under way find, and what the operations under way leave, may be gone by now.
+    fn doubt(&mut self, cx: &Cx<'_>, there: impl Fn(&SharePath) -> bool) {
         self.doubted.extend(self.looking.keys().filter(|path| there(path)).cloned());
+        for path in self.locked.iter().filter(|path| there(path)) {
+            self.settle.find(path.clone(), Hint::Attributes, cx.now.mono);
+        }
     }
 
     /// Looks below a directory that is gone or gave its name to another one: what was in it is gone too,
@@ -85,9 +84,9 @@ impl Engine {
         let was = was.filter(|was| was.content.is_dir());
         let now = now.filter(|now| now.kind == Kind::Dir);
         match (was, now) {
-            (_, None) => self.doubt_looks(|path| path.is_below(dir)),
+            (_, None) => self.doubt(cx, |path| path.is_below(dir)),
             (Some(was), Some(now)) if object(&was.fingerprint) != object(now) => {
-                self.doubt_looks(|path| path.is_below(dir));
+                self.doubt(cx, |path| path.is_below(dir));
                 if cx.index.has_installed_below(dir)? {
                     self.scan(cx, dir.clone());
                 }
