@@ -9,7 +9,7 @@ use recsync::tree::{Fingerprint, TreeError};
 
 use crate::disk::{Call, CallKind, Meanwhile, Verdict, lock};
 use crate::fs::{Fs, Id, ROOT};
-use crate::oracle::{Digest, Oracle, Picture, SeenBody, hidden, picture, walk};
+use crate::oracle::{Digest, Oracle, Picture, SeenBody, hidden, hidden_of_users, picture, walk};
 use crate::rng::Rng;
 use crate::story::Story;
 use crate::user::{Scene, Users};
@@ -233,7 +233,7 @@ impl Meanwhile for Machine {
         let chronicle = &mut *lock(&self.chronicle);
         let kept = hidden(&self.name, fs);
         out.retain(|digest| !kept.contains_key(digest));
-        chronicle.oracle.power_cut(&self.name, before, after, out);
+        chronicle.oracle.power_cut(&self.name, before, after, out, hidden_of_users(fs));
         for (path, seen) in before {
             if after.get(path) != Some(seen) {
                 let now = after.get(path).map(|seen| &seen.what);

@@ -212,15 +212,18 @@ impl Oracle {
         }
     }
 
-    /// Compares a node's tree before and after a power cut; `out` is gone of what recsync had out of it.
+    /// Compares a node's tree before and after a power cut; `out` is gone of what recsync had out of it,
+    /// `kept` is left of what users were writing to there.
     pub fn power_cut(
         &mut self,
         node: &str,
         before: &Picture,
         after: &Picture,
         out: &BTreeSet<Digest>,
+        kept: BTreeSet<Digest>,
     ) {
         self.doubtful.insert(node.to_owned());
+        self.closed.extend(kept);
         let file = |seen: &Seen| match seen.what {
             SeenBody::File(digest, _) => Some(digest),
             _ => None,
@@ -360,13 +363,30 @@ pub fn picture(fs: &Fs) -> Picture {
 /// Returns what files in recsync's own directory hold, and where.
 pub fn hidden(node: &str, fs: &Fs) -> BTreeMap<Digest, String> {
     let mut hidden = BTreeMap::new();
-    let Ok(own) = fs.resolve(&[b".recsync"]) else { return hidden };
-    walk(fs, own, b".recsync", &mut |path, id| {
-        if let Ok(bytes) = fs.bytes(id) {
-            hidden.insert(digest(bytes), format!("{node}:{}", shown(path)));
+    walk_hidden(fs, |path, bytes, _| {
+        hidden.insert(digest(bytes), format!("{node}:{}", shown(path)));
+    });
+    hidden
+}
+
+/// Returns the contents in recsync's own directories that users have written to since they were put there.
+pub fn hidden_of_users(fs: &Fs) -> BTreeSet<Digest> {
+    let mut hidden = BTreeSet::new();
+    walk_hidden(fs, |_, bytes, id| {
+        if fs.is_users(id) {
+            hidden.insert(digest(bytes));
         }
     });
     hidden
+}
+
+fn walk_hidden(fs: &Fs, mut visit: impl FnMut(&[u8], &[u8], Id)) {
+    let Ok(own) = fs.resolve(&[b".recsync"]) else { return };
+    walk(fs, own, b".recsync", &mut |path, id| {
+        if let Ok(bytes) = fs.bytes(id) {
+            visit(path, bytes, id);
+        }
+    });
 }
 
 /// Visits everything below a directory but recsync's own.
