@@ -122,6 +122,11 @@ impl SharePath {
                 && self.0.starts_with(&dir.0)
                 && self.0[dir.0.len()] == b'/'
     }
+
+    /// True if this path is `dir` or lies below it.
+    pub fn is_at_or_below(&self, dir: &SharePath) -> bool {
+        self == dir || self.is_below(dir)
+    }
 }
 
 /// Checks the bytes of a path: see [`SharePath::new`].

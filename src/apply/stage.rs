@@ -8,7 +8,7 @@ use recsync_proto::{Hash, Owner, SharePath};
 
 use super::{Undone, exchanged_name, part_name};
 use crate::engine::{Action, Op, Source};
-use crate::observe::{ReadError, hash};
+use crate::observe::{ReadError, hash, is_hash_of};
 use crate::sys::Failpoint;
 use crate::tree::{Fingerprint, Kind, OwnerLeft, Place, Tree, TreeError};
 
@@ -170,7 +170,7 @@ fn write_inline<T: Tree>(
     size: u64,
     hash: Hash,
 ) -> Result<Written<T::File>, Undone> {
-    if bytes.len() as u64 != size || *blake3::hash(bytes).as_bytes() != hash.0 {
+    if bytes.len() as u64 != size || !is_hash_of(hash, bytes) {
         return Err(Undone::BadSource);
     }
     let written = create(tree, name)?;

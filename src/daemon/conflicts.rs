@@ -11,7 +11,7 @@ use super::Node;
 use super::host::Host;
 use super::share::ToShare;
 use super::site::Site;
-use super::trash::{is_or_lies_below, read, site_of};
+use super::trash::{read, site_of};
 use crate::engine::conflict::{self, Copy};
 use crate::engine::{Hint, Input, Noticed};
 use crate::index::{IndexRead as _, Installed, Logged, Trashed, Why, Write};
@@ -302,7 +302,7 @@ fn copies_of(site: &Site, path: &SharePath) -> Result<Vec<Found>, CommandError> 
 }
 
 fn is_of(found: &Found, path: &SharePath) -> bool {
-    found.logged.path == *path || is_or_lies_below(&found.copy.of, path)
+    found.logged.path == *path || found.copy.of.is_at_or_below(path)
 }
 
 fn found(logged: Logged) -> Option<Found> {

@@ -168,18 +168,17 @@ impl Worker {
 
     fn answer(&self, question: &ShareMessage) {
         let mut send = |body: ShareMessage| {
-            if let (ShareMessage::Gone { .. }, Some(path)) = (&body, asked_for(question)) {
-                // If the file is another one now, the look will tell the peer.
-                self.look_again(path.clone());
-            }
             if self.say(body) { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         };
         let served = self.site.readers.with(|reader| {
-            transfer::serve(&*self.site.tree, reader, &self.outlines, question, &mut send);
-            Ok(())
+            Ok(transfer::serve(&*self.site.tree, reader, &self.outlines, question, &mut send))
         });
-        if let Err(error) = served {
-            tracing::warn!(share = %self.site.name, %error, "cannot serve a file");
+        match served {
+            Ok(None) => {}
+            Ok(Some(path)) => self.look_again(path),
+            Err(error) => {
+                tracing::warn!(share = %self.site.name, %error, "cannot serve a file");
+            }
         }
     }
 
@@ -203,14 +202,5 @@ fn mark_said(body: &ShareMessage) {
             }
         }
         _ => {}
-    }
-}
-
-fn asked_for(question: &ShareMessage) -> Option<&SharePath> {
-    match question {
-        ShareMessage::GetOutline { file, .. } | ShareMessage::GetBlocks { file, .. } => {
-            Some(&file.path)
-        }
-        _ => None,
     }
 }

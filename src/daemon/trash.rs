@@ -58,7 +58,7 @@ impl Node {
             };
             before = last.key();
             seen += rows.len();
-            let wanted = rows.iter().filter(|row| is_or_lies_below(&row.path, &below));
+            let wanted = rows.iter().filter(|row| row.path.is_at_or_below(&below));
             page.entries.extend(wanted.filter_map(|row| entry(host, &site, row)));
         }
         page.next = Some(cursor(&host.name, before));
@@ -86,7 +86,7 @@ impl Node {
             before = last.key();
             for row in rows {
                 let wanted = restore.at.is_none_or(|id| id == row.id)
-                    && is_or_lies_below(&row.path, &path)
+                    && row.path.is_at_or_below(&path)
                     && tried.insert(hash_of(row.path.as_bytes()).0[..8].to_vec());
                 if wanted {
                     self.restore_one(
@@ -155,7 +155,7 @@ impl Node {
                 rows.retain(|row| {
                     until.is_none_or(|until| row.since_ns <= until)
                         && purge.at.is_none_or(|id| id == row.id)
-                        && is_or_lies_below(&row.path, &path)
+                        && row.path.is_at_or_below(&path)
                 });
                 remove(&site, &rows, &mut answer);
                 if last.is_none_or(|last| until.is_some_and(|until| last > until)) {
@@ -222,10 +222,6 @@ pub(super) fn read<R>(
     read: impl FnOnce(&crate::index::Reader) -> Result<R, IndexError>,
 ) -> Result<R, CommandError> {
     site.readers.with(read).map_err(|error| CommandError::Failed(error.to_string()))
-}
-
-pub(super) fn is_or_lies_below(path: &SharePath, dir: &SharePath) -> bool {
-    dir.is_root() || path == dir || path.is_below(dir)
 }
 
 fn cursor(share: &ShareName, key: TrashKey) -> TrashCursor {

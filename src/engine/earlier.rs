@@ -10,13 +10,15 @@
 //! scan is absorbed and could look at everything. In doubt it is the users'.
 //! **May not:** touch disk, network, clock, randomness or logs.
 
+use std::collections::btree_map::Entry as Slot;
+
 use recsync_proto::{Content, Dot, Record, SharePath};
 
 use super::effect::Noticed;
 use super::retry::RETRIES_MAX;
 use super::settle::Dirt;
 use super::{Cx, Engine, version};
-use crate::index::{Entry, IndexError, Installed};
+use crate::index::{IndexError, Installed};
 
 /// What was wanted at a path when this run began.
 #[derive(Debug)]
@@ -61,13 +63,13 @@ impl Engine {
         let is_it = |wanted: &Wanted| {
             wanted.content == found.content && wanted.mtime_ns == Some(found.fingerprint.mtime_ns)
         };
-        if dirt.noticed != Noticed::Scan || !self.wanted.get(path).is_some_and(is_it) {
-            return Ok(false);
-        }
-        let Some(wanted) = self.wanted.remove(path) else { return Ok(false) };
-        let entry = cx.entry(path)?;
-        cx.put(path, Entry { installed: Some(found.clone()), let_go: false, ..entry })?;
-        self.keep_found(cx, path, &wanted.versions)?;
+        let versions = match self.wanted.entry(path.clone()) {
+            Slot::Occupied(slot) if dirt.noticed == Noticed::Scan && is_it(slot.get()) => {
+                slot.remove().versions
+            }
+            _ => return Ok(false),
+        };
+        self.note_put(cx, path, found.clone(), &versions)?;
         Ok(true)
     }
 

@@ -5,7 +5,7 @@ use std::ops::Bound;
 use std::time::Duration;
 
 use recsync_proto::message::AckState;
-use recsync_proto::{Content, Owner, Record, Register, SharePath, Stamp, Value};
+use recsync_proto::{Content, Dot, Owner, Record, Register, SharePath, Stamp, Value};
 
 use super::absorb::{Local, absorb, is_suspect};
 use super::effect::{Effect, Event, GuardEvent, Hint, Look, Noticed, Now};
@@ -58,14 +58,18 @@ impl Engine {
     /// and enters the index behind the comparison, which misses that it is gone by then: so it is
     /// looked at again.
     pub(super) fn scan(&mut self, cx: &mut Cx<'_>, dir: SharePath) {
-        self.doubt(cx, |path| *path == dir || path.is_below(&dir));
+        self.doubt(cx, Bound::Included(&dir), &dir);
         cx.effects.push(Effect::Scan(dir));
     }
 
-    /// What the looks under way find, and what the operations under way leave, may be gone by now.
-    fn doubt(&mut self, cx: &Cx<'_>, there: impl Fn(&SharePath) -> bool) {
-        self.doubted.extend(self.looking.keys().filter(|path| there(path)).cloned());
-        for path in self.locked.iter().filter(|path| there(path)) {
+    /// What the looks under way in a directory find, and what the operations under way there leave,
+    /// may be gone by now. A subtree is contiguous in path order; `from` says whether the directory itself is in it.
+    fn doubt(&mut self, cx: &Cx<'_>, from: Bound<&SharePath>, dir: &SharePath) {
+        let there = (from, Bound::Unbounded);
+        let looking = self.looking.range::<SharePath, _>(there).map(|(path, _)| path);
+        self.doubted.extend(looking.take_while(|path| path.is_at_or_below(dir)).cloned());
+        let locked = self.locked.range::<SharePath, _>(there);
+        for path in locked.take_while(|path| path.is_at_or_below(dir)) {
             self.settle.find(path.clone(), Hint::Attributes, cx.now.mono);
         }
     }
@@ -83,15 +87,15 @@ impl Engine {
         let object = |stat: &Fingerprint| (stat.kind, stat.fs, stat.ino);
         let was = was.filter(|was| was.content.is_dir());
         let now = now.filter(|now| now.kind == Kind::Dir);
-        match (was, now) {
-            (_, None) => self.doubt(cx, |path| path.is_below(dir)),
-            (Some(was), Some(now)) if object(&was.fingerprint) != object(now) => {
-                self.doubt(cx, |path| path.is_below(dir));
-                if cx.index.has_installed_below(dir)? {
-                    self.scan(cx, dir.clone());
-                }
-            }
-            _ => {}
+        let is_other = match (was, now) {
+            (_, None) => false,
+            (Some(was), Some(now)) if object(&was.fingerprint) != object(now) => true,
+            _ => return Ok(()),
+        };
+        if is_other && cx.index.has_installed_below(dir)? {
+            self.scan(cx, dir.clone());
+        } else {
+            self.doubt(cx, Bound::Excluded(dir), dir);
         }
         Ok(())
     }
@@ -207,12 +211,23 @@ impl Engine {
         }
         let Some((put, versions)) = self.unsure.remove(path) else { return Ok(()) };
         if matches!(look, Look::Absent | Look::Found { .. } | Look::Hollow(_)) {
-            let mut entry = cx.entry(path)?;
-            (entry.installed, entry.let_go) = (Some(put), false);
-            cx.put(path, entry)?;
-            self.keep_found(cx, path, &versions)?;
+            self.note_put(cx, path, put, &versions)?;
         }
         Ok(())
+    }
+
+    /// Notes as installed what this node has put at a path without noting it, for these versions.
+    pub(super) fn note_put(
+        &mut self,
+        cx: &mut Cx<'_>,
+        path: &SharePath,
+        put: Installed,
+        versions: &[Dot],
+    ) -> Result<(), IndexError> {
+        let mut entry = cx.entry(path)?;
+        (entry.installed, entry.let_go) = (Some(put), false);
+        cx.put(path, entry)?;
+        self.keep_found(cx, path, versions)
     }
 
     /// A vanished directory waits for the looks at what it held, level by level: the last of

@@ -60,8 +60,9 @@ impl Retries {
     /// Forgets the paths at and below `dir` that have been tried since they failed last.
     pub(super) fn forgive_tried(&mut self, dir: &SharePath) {
         let due = &self.due;
-        let is_in = |path: &SharePath| path == dir || path.is_below(dir);
-        self.by_path.retain(|path, retry| !is_in(path) || due.contains(&(retry.due, path.clone())));
+        self.by_path.retain(|path, retry| {
+            !path.is_at_or_below(dir) || due.contains(&(retry.due, path.clone()))
+        });
     }
 
     /// True if the path failed when it was tried last.

@@ -21,6 +21,6 @@ mod synced;
 mod tests;
 
 pub use look::look;
-pub use read::{ReadError, hash, read_full};
+pub use read::{ReadError, hash, is_hash_of, read_full};
 pub use scan::{ScanError, ScanItem, ScanReport, Unreadable, scan};
 pub use synced::Synced;

@@ -74,3 +74,8 @@ pub fn hash<T: Tree>(tree: &T, file: &T::File, size: u64) -> Result<Hash, ReadEr
     }
     Ok(Hash(*hasher.finalize().as_bytes()))
 }
+
+/// True if these are the bytes that a hash is of.
+pub fn is_hash_of(hash: Hash, bytes: &[u8]) -> bool {
+    *blake3::hash(bytes).as_bytes() == hash.0
+}

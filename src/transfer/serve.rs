@@ -15,7 +15,7 @@ use recsync_proto::{Content, Hash, SharePath};
 
 use crate::index::{IndexRead, Installed};
 use crate::observe::blocks::{block_range, outline};
-use crate::observe::read_full;
+use crate::observe::{is_hash_of, read_full};
 use crate::tree::{Fingerprint, Place, Tree};
 
 /// Other paths with the same bytes that are tried if the one asked for does not hold them now.
@@ -25,7 +25,8 @@ const OTHERS_MAX: usize = 8;
 const OUTLINES_LEN_MAX: usize = 4 << 20;
 
 /// Answers a `GetOutline` or a `GetBlocks`; other messages are not answered. `send` may stop it:
-/// the link is gone.
+/// the link is gone. Returns the path that was asked for if its bytes are not to be had: it is to be
+/// looked at again, and if the file is another one now, that will tell the peer.
 ///
 /// Blocking; may read the whole file (for the first page of its outline).
 pub fn serve<T: Tree, I: IndexRead>(
@@ -34,22 +35,24 @@ pub fn serve<T: Tree, I: IndexRead>(
     outlines: &Outlines,
     question: &ShareMessage,
     send: &mut dyn FnMut(ShareMessage) -> ControlFlow<()>,
-) {
-    let (id, answered) = match question {
+) -> Option<SharePath> {
+    let (id, file, answered) = match question {
         ShareMessage::GetOutline { id, file, first, count } => {
             let page = outline_page(tree, index, outlines, file, *first, *count);
-            (*id, page.map(|blocks| send(ShareMessage::Outline { id: *id, blocks })))
+            (*id, file, page.map(|blocks| send(ShareMessage::Outline { id: *id, blocks })))
         }
         ShareMessage::GetBlocks { id, file, first, count } => {
             let indices = *first..first.saturating_add(*count);
-            (*id, serve_blocks(tree, index, *id, file, indices, send))
+            (*id, file, serve_blocks(tree, index, *id, file, indices, send))
         }
-        _ => return,
+        _ => return None,
     };
-    if answered.is_none() {
-        // If the link is gone there is nobody to be told.
-        let _told = send(ShareMessage::Gone { id });
+    if answered.is_some() {
+        return None;
     }
+    // If the link is gone there is nobody to be told.
+    let _told = send(ShareMessage::Gone { id });
+    Some(file.path.clone())
 }
 
 fn outline_page<T: Tree, I: IndexRead>(
@@ -94,7 +97,7 @@ fn serve_blocks<T: Tree, I: IndexRead>(
         let read = read_full(tree, &open.file, offset, &mut bytes);
         // A file of one block has no outline to be compared with what the index says.
         let is_whole = len as u64 == wanted.size;
-        let is_other = is_whole && *blake3::hash(&bytes).as_bytes() != wanted.hash.0;
+        let is_other = is_whole && !is_hash_of(wanted.hash, &bytes);
         if read != Ok(len) || is_other || !open.is_unchanged(tree) {
             return None;
         }
@@ -113,7 +116,7 @@ pub fn read_inline<T: Tree>(tree: &T, path: &SharePath, installed: &Installed) -
     let open = open_installed(tree, path, installed)?;
     let mut bytes = vec![0; usize::try_from(*size).ok()?];
     let read = read_full(tree, &open.file, 0, &mut bytes).ok()?;
-    let same = read == bytes.len() && *blake3::hash(&bytes).as_bytes() == hash.0;
+    let same = read == bytes.len() && is_hash_of(*hash, &bytes);
     (same && open.is_unchanged(tree)).then_some(bytes)
 }
 

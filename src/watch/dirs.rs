@@ -49,7 +49,7 @@ impl Dirs {
         let mut taken: Vec<(SharePath, State)> = self
             .states
             .range(dir.clone()..)
-            .take_while(|(path, _)| *path == dir || path.is_below(dir))
+            .take_while(|(path, _)| path.is_at_or_below(dir))
             .map(|(path, state)| (path.clone(), *state))
             .collect();
         for (path, _) in &taken {

@@ -27,6 +27,15 @@ fn with_calls(count: usize) -> World {
     world
 }
 
+/// Two nodes with 40 files, all of which vanished from the first: half of the deletes are held there.
+fn with_held_calls() -> World {
+    let mut world = with_calls(40);
+    world.limit_deletes(0, half());
+    world.vanish(0, "d");
+    world.settle();
+    world
+}
+
 fn half() -> MaxDelete {
     MaxDelete { percent: Some(50), count: None }
 }
@@ -239,10 +248,7 @@ fn one_file_in_use_that_the_peer_deleted_does_not_trip_the_guard() {
 
 #[test]
 fn deletes_that_the_guard_holds_here_are_counted_once() {
-    let mut world = with_calls(40);
-    world.limit_deletes(0, half());
-    world.vanish(0, "d");
-    world.settle();
+    let mut world = with_held_calls();
     assert_eq!(world.nodes[0].engine.held(), [Some((40 - 20, 40)), None]);
     world.scan(0);
     world.run_for(HOUR);
@@ -647,10 +653,7 @@ fn many_clashes_of_kinds_do_not_fill_the_lanes() {
 
 #[test]
 fn vanished_files_are_held_and_go_when_confirmed() {
-    let mut world = with_calls(40);
-    world.limit_deletes(0, half());
-    world.vanish(0, "d");
-    world.settle();
+    let mut world = with_held_calls();
     let held = world.nodes[0].events().filter(|event| matches!(event, Event::Guard(_))).count();
     assert_eq!(held, 1, "told once");
     assert_eq!(world.nodes[1].disk.objects.len(), 1 + 40 - 20);
@@ -697,10 +700,7 @@ fn vanished_files_are_held_and_come_back_when_refused() {
 /// What vanished was no version any more: its successor is not kept waiting for the operator.
 #[test]
 fn what_vanished_and_was_replaced_elsewhere_is_not_held() {
-    let mut world = with_calls(40);
-    world.limit_deletes(0, half());
-    world.vanish(0, "d");
-    world.settle();
+    let mut world = with_held_calls();
     let kept = (0..40).map(|call| format!("d/{call}.wav"));
     let kept = kept.filter(|call| world.nodes[1].disk.objects.contains_key(&path(call)));
     let kept: Vec<String> = kept.collect();
@@ -742,10 +742,7 @@ fn told_held(world: &World, of: usize) -> Vec<(u64, u64)> {
 #[test]
 fn vanished_files_that_are_held_stay_so_over_restarts() {
     for confirm in [true, false] {
-        let mut world = with_calls(40);
-        world.limit_deletes(0, half());
-        world.vanish(0, "d");
-        world.settle();
+        let mut world = with_held_calls();
         for _ in 0..3 {
             world.forget();
             world.restart(0);

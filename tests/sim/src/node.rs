@@ -430,7 +430,7 @@ impl Node {
 
     /// True for a question to which an answer is awaited.
     pub fn asks_for_bytes(message: &ShareMessage) -> bool {
-        asked_for(message).is_some()
+        matches!(message, ShareMessage::GetOutline { .. } | ShareMessage::GetBlocks { .. })
     }
 
     /// Gives up what is fetched from a peer: a question could not be sent.
@@ -552,22 +552,22 @@ impl Life {
         let queue = self.lanes.get_mut(&(peer.clone(), lane));
         let mut say = |message| wants.sends.push((peer.clone(), lane, message));
         // A file that is not as the index says is looked at again.
-        let mut look_again = |path: &SharePath| {
-            let (path, noticed) = (path.clone(), Noticed::Scan);
+        let mut look_again = |path: SharePath| {
+            let noticed = Noticed::Scan;
             wants.answers.push(Input::Dirty { path, hint: Hint::Written, noticed });
         };
         match queue.and_then(VecDeque::pop_front) {
             None => {}
             Some(Outgoing::Say(message)) => say(message),
             Some(Outgoing::Answer(question)) => {
-                transfer::serve(&self.tree, index, &self.outlines, &question, &mut |answer| {
-                    if let (ShareMessage::Gone { .. }, Some(path)) = (&answer, asked_for(&question))
-                    {
-                        look_again(path);
-                    }
+                let mut send = |answer| {
                     say(answer);
                     ControlFlow::Continue(())
-                });
+                };
+                let gone = transfer::serve(&self.tree, index, &self.outlines, &question, &mut send);
+                if let Some(path) = gone {
+                    look_again(path);
+                }
             }
             Some(Outgoing::Announce(announce)) => {
                 let Announce { seq, path, record, inline, moved_from, .. } = *announce;
@@ -575,7 +575,7 @@ impl Life {
                     // If it has changed since, the record goes alone.
                     let bytes = transfer::read_inline(&self.tree, &path, &installed);
                     if bytes.is_none() {
-                        look_again(&path);
+                        look_again(path.clone());
                     }
                     bytes
                 });
@@ -644,15 +644,5 @@ impl Life {
                 Report::Scan(dir) => self.inputs.push_back(Input::Scan(dir)),
             }
         }
-    }
-}
-
-/// Returns the path that a question asks the bytes of.
-fn asked_for(message: &ShareMessage) -> Option<&SharePath> {
-    match message {
-        ShareMessage::GetOutline { file, .. } | ShareMessage::GetBlocks { file, .. } => {
-            Some(&file.path)
-        }
-        _ => None,
     }
 }
