@@ -41,6 +41,22 @@ pub(super) struct Rename {
 }
 
 impl Engine {
+    /// Takes what the watcher or a scan tells.
+    pub(super) fn noticed(
+        &mut self,
+        cx: &mut Cx<'_>,
+        path: SharePath,
+        hint: Hint,
+        noticed: Noticed,
+    ) -> Result<(), IndexError> {
+        if hint == Hint::MovedAway && noticed != Noticed::Scan {
+            // By the time of the look another directory may have the name.
+            self.moved_away(cx, &path)?;
+        }
+        self.dirty(cx, path, hint, noticed);
+        Ok(())
+    }
+
     pub(super) fn dirty(&mut self, cx: &Cx<'_>, path: SharePath, hint: Hint, noticed: Noticed) {
         let settle = self.settings.settle;
         let wait = match (hint, noticed) {
@@ -92,7 +108,16 @@ impl Engine {
             (Some(was), Some(now)) if object(&was.fingerprint) != object(now) => true,
             _ => return Ok(()),
         };
-        if is_other && cx.index.has_installed_below(dir)? {
+        if is_other {
+            return self.moved_away(cx, dir);
+        }
+        self.doubt(cx, Bound::Excluded(dir), dir);
+        Ok(())
+    }
+
+    /// What is known below a name was in a directory that has it no more.
+    fn moved_away(&mut self, cx: &mut Cx<'_>, dir: &SharePath) -> Result<(), IndexError> {
+        if cx.index.has_installed_below(dir)? {
             self.scan(cx, dir.clone());
         } else {
             self.doubt(cx, Bound::Excluded(dir), dir);

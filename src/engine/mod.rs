@@ -308,7 +308,7 @@ impl Engine {
     ) -> Result<Vec<Effect>, IndexError> {
         let mut cx = Cx { now, index, effects: Vec::new() };
         match input {
-            Input::Dirty { path, hint, noticed } => self.dirty(&cx, path, hint, noticed),
+            Input::Dirty { path, hint, noticed } => self.noticed(&mut cx, path, hint, noticed)?,
             Input::Looked { path, look } => self.looked(&mut cx, &path, look)?,
             Input::Applied { id, outcome } => self.applied(&mut cx, id, outcome)?,
             Input::Fetched { path, hash, source } => self.fetched(&mut cx, &path, hash, source)?,

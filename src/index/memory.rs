@@ -315,6 +315,16 @@ impl IndexRead for Memory {
         Ok(any_below(&self.entries.installed, dir))
     }
 
+    fn next_installed_dir(
+        &self,
+        dir: &SharePath,
+        from: &[u8],
+    ) -> Result<Option<SharePath>, IndexError> {
+        let later = self.entries.dirs.range::<[u8], _>((Bound::Included(from), Bound::Unbounded));
+        let holding = later.filter(|(_, names)| names.values().any(|it| it.installed.is_some()));
+        Ok(holding.map(|(at, _)| known(at)).find(|at| at.is_below(dir)))
+    }
+
     fn installed_with(&self, hash: &Hash, limit: usize) -> Result<Vec<SharePath>, IndexError> {
         let paths = self.entries.by_hash.range((*hash, SharePath::root())..);
         let same = paths.take_while(|(found, _)| found == hash);
@@ -485,6 +495,9 @@ impl Index for Memory {
 }
 
 fn known(dir: &[u8]) -> SharePath {
+    if dir.is_empty() {
+        return SharePath::root();
+    }
     SharePath::new(dir).expect("it was a path when it was stored")
 }
 
@@ -515,8 +528,7 @@ impl Entries {
     fn all(&self) -> impl Iterator<Item = (SharePath, &Entry)> {
         self.dirs.iter().flat_map(|(dir, names)| {
             names.iter().map(move |(name, entry)| {
-                let dir = if dir.is_empty() { SharePath::root() } else { known(dir) };
-                (dir.join(name).expect("it was a path when it was stored"), entry)
+                (known(dir).join(name).expect("it was a path when it was stored"), entry)
             })
         })
     }

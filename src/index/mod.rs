@@ -367,6 +367,13 @@ pub trait IndexRead {
     fn has_live_below(&self, dir: &SharePath) -> Result<bool, IndexError>;
     /// True if something is installed below `dir`.
     fn has_installed_below(&self, dir: &SharePath) -> Result<bool, IndexError>;
+    /// Returns the first directory in which something is installed directly, among those below `dir`
+    /// whose bytes are not less than `from`. Bytes are not path order: `a-b` comes before `a/b`.
+    fn next_installed_dir(
+        &self,
+        dir: &SharePath,
+        from: &[u8],
+    ) -> Result<Option<SharePath>, IndexError>;
     /// Returns paths where a file with these bytes is installed, in no particular order, at most
     /// `limit`.
     fn installed_with(&self, hash: &Hash, limit: usize) -> Result<Vec<SharePath>, IndexError>;

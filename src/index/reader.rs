@@ -136,6 +136,9 @@ pub(super) mod sql {
                        WHERE content IS NOT NULL AND dir = ?1)
             OR EXISTS (SELECT 1 FROM entries INDEXED BY installed
                        WHERE content IS NOT NULL AND dir >= ?2 AND dir < ?3)";
+    pub(crate) const NEXT_INSTALLED_DIR: &str = "
+        SELECT dir FROM entries INDEXED BY installed
+        WHERE content IS NOT NULL AND dir >= ?1 AND dir < ?2 ORDER BY dir LIMIT 1";
     pub(crate) const INSTALLED_WITH: &str = "
         SELECT dir, name FROM entries INDEXED BY installed_hash
         WHERE substr(hash, 1, 8) = substr(?1, 1, 8) AND hash = ?1 LIMIT ?2";
@@ -202,12 +205,13 @@ pub(super) mod sql {
 
     /// Those that must not walk a table.
     #[cfg(test)]
-    pub(crate) const SEARCHES: [&str; 22] = [
+    pub(crate) const SEARCHES: [&str; 23] = [
         ENTRY,
         CHILDREN,
         INSTALLED_IN,
         LIVE_BELOW,
         INSTALLED_BELOW,
+        NEXT_INSTALLED_DIR,
         INSTALLED_WITH,
         INSTALLED_INODE,
         LOG,
@@ -277,6 +281,16 @@ impl IndexRead for Reader {
     fn has_installed_below(&self, dir: &SharePath) -> Result<bool, IndexError> {
         let (first, end) = subdirectories(dir);
         self.one(sql::INSTALLED_BELOW, params![dir.as_bytes(), first, end], |row| row.get(0))
+    }
+
+    fn next_installed_dir(
+        &self,
+        dir: &SharePath,
+        from: &[u8],
+    ) -> Result<Option<SharePath>, IndexError> {
+        let (first, end) = subdirectories(dir);
+        let from = from.max(&first);
+        self.maybe(sql::NEXT_INSTALLED_DIR, params![from, end], |row| row::whole_path(row, 0))
     }
 
     fn installed_with(&self, hash: &Hash, limit: usize) -> Result<Vec<SharePath>, IndexError> {
@@ -414,8 +428,8 @@ pub(super) fn key_id(key: TrashKey) -> i64 {
 /// Returns the bounds, the second exclusive, of the directories below a directory.
 fn subdirectories(dir: &SharePath) -> (Vec<u8>, Vec<u8>) {
     if dir.is_root() {
-        // No component is so long: above every path, whatever its bytes.
-        return (Vec::new(), vec![0xff; COMPONENT_LEN_MAX + 1]);
+        // No byte of a path is 0, and no component is so long: around every path, whatever its bytes.
+        return (vec![1], vec![0xff; COMPONENT_LEN_MAX + 1]);
     }
     let beside = |byte: u8| [dir.as_bytes(), &[byte]].concat();
     (beside(b'/'), beside(b'/' + 1))

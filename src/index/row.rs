@@ -269,7 +269,7 @@ pub(super) fn path(row: &Row<'_>, at: usize) -> Result<SharePath> {
 }
 
 /// Reads a path, or the root, in one column.
-fn whole_path(row: &Row<'_>, at: usize) -> Result<SharePath> {
+pub(super) fn whole_path(row: &Row<'_>, at: usize) -> Result<SharePath> {
     match row.get_ref(at)?.as_blob()? {
         [] => Ok(SharePath::root()),
         bytes => SharePath::new(bytes).map_err(|error| bad_column(at, error)),

@@ -460,6 +460,14 @@ impl IndexRead for Store {
         self.reads.has_installed_below(dir)
     }
 
+    fn next_installed_dir(
+        &self,
+        dir: &SharePath,
+        from: &[u8],
+    ) -> Result<Option<SharePath>, IndexError> {
+        self.reads.next_installed_dir(dir, from)
+    }
+
     fn installed_with(&self, hash: &Hash, limit: usize) -> Result<Vec<SharePath>, IndexError> {
         self.reads.installed_with(hash, limit)
     }

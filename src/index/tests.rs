@@ -202,7 +202,7 @@ macro_rules! on_both {
 
 on_both! {
     a_new_index_is_empty, an_entry_reads_back, an_entry_that_says_nothing_is_removed,
-    head_never_falls, children_come_by_name, what_is_installed_comes_by_name,
+    head_never_falls, children_come_by_name, what_is_installed_comes_by_name, directories_that_hold_something_come_by_bytes,
     an_owner_that_is_not_known_is_the_one_of_the_record, below_is_the_subtree_alone,
     installed_files_are_found_and_counted, the_log_holds_each_path_once,
     pending_comes_newest_first, intents_read_back, what_guards_remember_reads_back,
@@ -391,6 +391,28 @@ fn what_is_installed_comes_by_name(index: &mut impl Index) {
     assert_eq!(list("a", b"b0", ALL), [""; 0]);
     assert_eq!(list("a-b", b"", ALL), [""; 0]);
     assert_eq!(list("a", b"", 0), [""; 0]);
+}
+
+fn directories_that_hold_something_come_by_bytes(index: &mut impl Index) {
+    for (at, seq) in ["a/b/c/x", "a/b/y", "a/b-c/x", "a-b/x", "a0/x", "top"].iter().zip(1..) {
+        put(index, at, noted(seq, 1, 1));
+    }
+    put(index, "a/gone/x", gone(20));
+    put(index, "a/told/x", received(21, "fs2"));
+    let next = |dir: &str, from: &[u8]| {
+        let found = index.next_installed_dir(&path(dir), from).unwrap();
+        found.map_or_else(|| "-".to_owned(), |found| found.to_string())
+    };
+    assert_eq!(next("", b""), "a-b");
+    assert_eq!(next("", b"a-b\0"), "a/b");
+    assert_eq!(next("a", b""), "a/b");
+    assert_eq!(next("a", b"a/b"), "a/b", "inclusive");
+    assert_eq!(next("a", b"a/b\0"), "a/b-c");
+    assert_eq!(next("a", b"a/b-c\0"), "a/b/c", "the deeper one is later");
+    assert_eq!(next("a", b"a/b0"), "-");
+    assert_eq!(next("", b"a/b0"), "a0");
+    assert_eq!(next("", b"b"), "-", "not the root itself");
+    assert_eq!(next("a/b/c", b""), "-", "not the directory itself");
 }
 
 fn an_owner_that_is_not_known_is_the_one_of_the_record(index: &mut impl Index) {
@@ -948,7 +970,8 @@ fn assert_same(a: &dyn IndexRead, b: &dyn IndexRead, limit: usize) {
         assert_eq!(a.entry(&at), b.entry(&at), "{at}");
         assert_eq!(a.has_live_below(&at), b.has_live_below(&at), "{at}");
         assert_eq!(a.has_installed_below(&at), b.has_installed_below(&at), "{at}");
-        for after in [&b""[..], b"a"] {
+        for after in [&b""[..], b"a", at.as_bytes(), b"d/e"] {
+            assert_eq!(a.next_installed_dir(&at, after), b.next_installed_dir(&at, after), "{at}");
             assert_eq!(a.children(&at, after, limit), b.children(&at, after, limit), "{at}");
             let installed = |it: &dyn IndexRead| it.installed_in(&at, after, limit);
             assert_eq!(installed(a), installed(b), "{at}");

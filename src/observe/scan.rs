@@ -8,7 +8,8 @@
 //! **May not:** read a file's bytes, or follow a symbolic link or a mount.
 #![forbid(unsafe_code)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::iter;
 use std::ops::ControlFlow;
 
 use recsync_proto::SharePath;
@@ -178,7 +179,7 @@ impl<T: Tree, I: IndexRead> Scan<'_, T, I> {
 
     fn enter(&mut self, dir: &SharePath) -> Result<(), End> {
         let place = Place::Share(dir.clone());
-        let mut names = match self.tree.list(&place) {
+        let mut listed = match self.tree.list(&place) {
             Ok(entries) => entries.into_iter().map(|entry| entry.name).collect::<Vec<_>>(),
             // It was a directory a moment ago: look at it, and at all that was below.
             Err(TreeError::NotFound | TreeError::WrongKind) if !dir.is_root() => {
@@ -190,16 +191,16 @@ impl<T: Tree, I: IndexRead> Scan<'_, T, I> {
                 return Ok(());
             }
         };
-        names.sort_unstable();
+        listed.sort_unstable();
         let first_to_enter = self.to_enter.len();
         let mut known = Children::new(self.index, dir);
         let mut next = known.next()?;
-        for name in names {
+        for name in &listed {
             while let Some((path, entry)) = next.take_if(|(path, _)| path.name() < &name[..]) {
                 self.gone(&path, entry.installed.as_ref())?;
                 next = known.next()?;
             }
-            let Ok(path) = dir.join(&name) else {
+            let Ok(path) = dir.join(name) else {
                 self.report.unsyncable += 1;
                 name_some(&mut self.report.unsyncable_in, dir);
                 continue;
@@ -216,6 +217,7 @@ impl<T: Tree, I: IndexRead> Scan<'_, T, I> {
             self.gone(&path, entry.installed.as_ref())?;
             next = known.next()?;
         }
+        self.gone_unnamed(dir, &listed)?;
         // The last one pushed is entered first: names in order.
         self.to_enter[first_to_enter..].reverse();
         Ok(())
@@ -304,22 +306,36 @@ impl<T: Tree, I: IndexRead> Scan<'_, T, I> {
         Ok(())
     }
 
+    /// Notes what is installed below names in a directory that are not listed and that the index does
+    /// not know either: what is below has implied them.
+    fn gone_unnamed(&mut self, dir: &SharePath, listed: &[Vec<u8>]) -> Result<(), End> {
+        let mut from = Vec::new();
+        let mut told = BTreeSet::new();
+        while let Some(holder) = self.index.next_installed_dir(dir, &from)? {
+            let mut above = iter::once(holder.clone()).chain(holder.ancestors());
+            let Some(child) = above.find(|path| path.parent() == *dir) else { break };
+            // Its own subtree lies behind its neighbours `child-` and `child.`, which come next.
+            let next = if holder == child { b'\0' } else { b'/' + 1 };
+            from = [child.as_bytes(), &[next]].concat();
+            let is_listed = listed.binary_search_by(|name| name[..].cmp(child.name())).is_ok();
+            if !is_listed && self.index.entry(&child)?.is_none() && told.insert(child.clone()) {
+                self.gone_below(&child)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Notes that all that is installed below a path is not there.
     fn gone_below(&mut self, dir: &SharePath) -> Result<(), End> {
-        if !self.index.has_installed_below(dir)? {
-            return Ok(());
-        }
-        let mut to_enter = vec![dir.clone()];
-        while let Some(dir) = to_enter.pop() {
-            let mut known = Children::new(self.index, &dir);
+        let mut next = Some(dir.clone());
+        while let Some(holder) = next {
+            let mut known = Children::new(self.index, &holder);
             while let Some((path, entry)) = known.next()? {
                 if entry.installed.is_some() {
-                    self.hold_back(path.clone())?;
-                }
-                if self.index.has_installed_below(&path)? {
-                    to_enter.push(path);
+                    self.hold_back(path)?;
                 }
             }
+            next = self.index.next_installed_dir(dir, &[holder.as_bytes(), b"\0"].concat())?;
         }
         Ok(())
     }

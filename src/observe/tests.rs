@@ -425,6 +425,28 @@ fn what_was_below_a_directory_that_is_a_file_now_is_gone() {
 }
 
 #[test]
+fn what_was_below_names_that_the_index_does_not_know_is_gone() {
+    let share = Share::new();
+    let mut index = Memory::new(Epoch(1));
+    for path in ["d/a/b/1", "d/a-b/2", "d/a/3", "d/kept/c/4", "e/f/5"] {
+        share.put(path, b"a call");
+        install(&mut index, &share, path);
+    }
+    share.rename("d", "moved");
+    share.put_dir("d");
+    share.rename("moved/kept", "d/kept");
+    share.rename("e", "elsewhere");
+    let gone = |dir| {
+        let mut told = told(&scanned(&share.tree, &index, dir).0);
+        told.retain(|item| item.ends_with("MovedAway"));
+        told.join(", ")
+    };
+    assert_eq!(gone("d"), "d/a/3 MovedAway, d/a/b/1 MovedAway, d/a-b/2 MovedAway");
+    assert_eq!(gone(""), format!("e/f/5 MovedAway, {}", gone("d")));
+    assert_eq!(gone("e/f"), "e/f/5 MovedAway");
+}
+
+#[test]
 fn names_are_compared_in_pages() {
     let share = Share::new();
     for number in 0..2_500 {

@@ -410,19 +410,6 @@ impl Node {
         found
     }
 
-    /// The entries of a directory and of those that the index knows below it.
-    fn entries_in(&self, dir: &SharePath) -> Vec<(SharePath, Entry)> {
-        let mut found = Vec::new();
-        let mut dirs = vec![dir.clone()];
-        found.extend(self.index.entry(dir).unwrap().map(|entry| (dir.clone(), entry)));
-        while let Some(dir) = dirs.pop() {
-            let children = self.index.children(&dir, b"", usize::MAX).unwrap();
-            dirs.extend(children.iter().map(|(path, _)| path.clone()));
-            found.extend(children);
-        }
-        found
-    }
-
     pub(super) fn events(&self) -> impl Iterator<Item = &Event> {
         self.log.iter().filter_map(|effect| match effect {
             Effect::Event(event) => Some(event),
@@ -974,8 +961,8 @@ impl World {
     /// As `observe::scan` does: what is there first, then what is not.
     fn do_scan(&mut self, of: usize, dir: &SharePath) {
         let node = &mut self.nodes[of];
-        let here = |path: &SharePath| path == dir || path.is_below(dir);
-        let known: BTreeMap<_, _> = node.entries_in(dir).into_iter().collect();
+        let here = |path: &SharePath| path.is_at_or_below(dir);
+        let known: BTreeMap<_, _> = node.entries().into_iter().collect();
         let installed = |path: &SharePath| known.get(path).and_then(|e| e.installed.as_ref());
         let differs = |path: &SharePath| match node.disk.look(path, installed(path)) {
             Look::Unchanged => false,

@@ -304,6 +304,30 @@ fn what_was_in_a_directory_that_was_moved_away_is_gone_though_another_has_its_na
     }
 }
 
+/// Looked at before what is above it, which then is moved away before it is looked at.
+#[test]
+fn what_was_below_a_name_that_no_look_found_is_gone_with_it() {
+    let free = |_: &mut World| {};
+    let made = |world: &mut World| world.mkdir(0, "d");
+    let filled = |world: &mut World| world.write(0, "d/e", "a file");
+    let written = |world: &mut World| world.write(0, "d", "a file");
+    let deeds: [&dyn Fn(&mut World); 4] = [&free, &made, &filled, &written];
+    for deed in deeds {
+        let mut world = World::pair();
+        world.mkdir(0, "d/e/f");
+        let is_heard =
+            |input: &Input| matches!(input, Input::Dirty { path: at, .. } if *at == path("d/e/f"));
+        world.nodes[0].inbox.retain(is_heard);
+        world.run_for(SECOND);
+        assert!(world.nodes[0].entry("d/e/f").installed.is_some());
+        world.vanish(0, "d");
+        deed(&mut world);
+        world.run_for(5 * SECOND);
+        world.check_quiet();
+        world.check_absent(1, "d/e/f");
+    }
+}
+
 #[test]
 fn what_was_in_a_directory_that_was_moved_away_is_gone_though_a_peer_puts_something_there() {
     let mut world = with_files(&[("d/1", "one"), ("d/e/2", "two")]);
