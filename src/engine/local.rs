@@ -796,7 +796,8 @@ impl Engine {
             self.scan_ended = None;
             self.searched = true;
             self.adopting = false;
-            self.doubting = false;
+            // What could not be looked at yet stays in doubt, and all with it until the next scan.
+            self.doubting &= self.unreadable.len() > 0 || self.settle.has_found();
             self.local_guard.watch_again_after_decision();
         }
     }

@@ -290,7 +290,7 @@ impl Engine {
         self.doubting = true;
     }
 
-    /// True until all files were looked at after [`Engine::doubt_files`].
+    /// True until a scan found, and could look at, all files after [`Engine::doubt_files`].
     pub fn doubts_files(&self) -> bool {
         self.doubting
     }

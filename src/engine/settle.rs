@@ -131,6 +131,11 @@ impl Settle {
         self.due[line(Noticed::Scan)].first().is_some_and(|(due, _)| *due <= now)
     }
 
+    /// True if something that a scan found is dirty, due or not.
+    pub fn has_found(&self) -> bool {
+        !self.due[line(Noticed::Scan)].is_empty()
+    }
+
     /// True if the path is dirty.
     pub fn contains(&self, path: &SharePath) -> bool {
         self.paths.contains_key(path)

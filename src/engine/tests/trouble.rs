@@ -168,6 +168,38 @@ fn files_that_lost_bytes_when_the_machine_went_down_are_fetched_back() {
     }
 }
 
+/// A passing error must not make news of what the power cut did.
+#[test]
+fn files_that_lost_bytes_are_fetched_back_though_they_cannot_be_looked_at_at_first() {
+    let call = path("d/0.wav");
+    for in_scan in [true, false] {
+        let mut world = with_calls(2);
+        let disk = &mut world.nodes[0].disk;
+        let now = disk.objects.get_mut(&call).unwrap();
+        now.what = What::File(Vec::new());
+        now.mtime_ns += 1;
+        if in_scan {
+            disk.unreadable.insert(call.clone());
+            disk.shows.insert(call.clone(), Look::Unchanged);
+        } else {
+            disk.shows.insert(call.clone(), Look::Unknown(TreeError::Io("sick".to_owned())));
+        }
+        world.restart(0);
+        world.nodes[0].engine.doubt_files();
+        world.run_for(SECOND / 2);
+        let disk = &mut world.nodes[0].disk;
+        disk.unreadable.clear();
+        disk.shows.clear();
+        world.settle();
+        assert!(world.nodes[0].engine.doubts_files(), "until the next scan");
+        world.scan(0);
+        world.settle();
+        world.check_quiet();
+        world.check_file(0, "d/0.wav", "call 0");
+        assert!(!world.nodes[0].engine.doubts_files());
+    }
+}
+
 #[test]
 fn a_node_without_room_takes_nothing_new_and_goes_on_with_all_else() {
     let mut world = with_calls(4);
