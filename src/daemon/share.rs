@@ -681,8 +681,8 @@ impl Loop {
     fn watched(&mut self, now: Now, event: watch::Event) -> Result<Option<Input>, ShareError> {
         let share = &self.site.name;
         match event {
-            watch::Event::Dirty { path, hint, at } => {
-                let noticed = Noticed::Watcher(at);
+            watch::Event::Dirty { path, hint, at, came_along } => {
+                let noticed = if came_along { Noticed::Along(at) } else { Noticed::Watcher(at) };
                 return Ok(Some(Input::Dirty { path, hint, noticed }));
             }
             watch::Event::Scan { dir, why } => {

@@ -61,11 +61,13 @@ impl Engine {
         let settle = self.settings.settle;
         let wait = match (hint, noticed) {
             (Hint::MovedAway, _) => settle + MOVE_WAIT,
-            (_, Noticed::Watcher(_)) => settle,
+            (_, Noticed::Watcher(_) | Noticed::Along(_)) => settle,
             (_, Noticed::Scan) => Duration::ZERO,
         };
         match noticed {
-            Noticed::Watcher(at) => self.settle.mark(path, hint, noticed, at + wait),
+            Noticed::Watcher(at) | Noticed::Along(at) => {
+                self.settle.mark(path, hint, noticed, at + wait)
+            }
             Noticed::Scan => self.settle.find(path, hint, cx.now.mono + wait),
         }
     }
@@ -876,7 +878,7 @@ fn installed(content: Content, fingerprint: &Fingerprint, owner: Option<&Owner>)
 /// found, its ctime; now, if neither is known or the index is being built.
 fn changed_ns(now: Now, noticed: Noticed, ctime_ns: Option<i64>, adopting: bool) -> i64 {
     match noticed {
-        Noticed::Watcher(at) => {
+        Noticed::Watcher(at) | Noticed::Along(at) => {
             let ago = i64::try_from(now.mono.saturating_sub(at).as_nanos()).unwrap_or(0);
             now.wall_ns - ago
         }

@@ -19,6 +19,15 @@ const BATCH: usize = 1_000;
 /// How long to wait for the kernel's side of a closed instance, so that its watches are free again.
 const CLOSE_WAIT: Duration = Duration::from_secs(5);
 
+/// How what a listing finds is reported.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Found {
+    /// When the directory was heard of.
+    pub(super) at: Duration,
+    /// True if it was moved here, with all that is in it.
+    pub(super) came_along: bool,
+}
+
 impl<T: Tree, S: FnMut(Event)> Watcher<T, S> {
     /// Starts over: a fresh inotify instance, a watch for every directory, then a scan.
     pub(super) fn rebuild(&mut self, why: Why) {
@@ -102,25 +111,25 @@ impl<T: Tree, S: FnMut(Event)> Watcher<T, S> {
     }
 
     /// Watches a directory and all below it anew, and reports all that is there.
-    pub(super) fn renew(&mut self, dir: &SharePath, at: Duration) {
+    pub(super) fn renew(&mut self, dir: &SharePath, found: Found) {
         self.forget(dir);
         if self.tree.ignored_by(dir, true).is_some() {
             return;
         }
         self.full = false;
-        self.cover(VecDeque::from([dir.clone()]), Some(at));
+        self.cover(VecDeque::from([dir.clone()]), Some(found));
     }
 
-    /// Watches directories and all below them, each before it is listed. With a time, all that
-    /// is found is reported as noticed then.
-    fn cover(&mut self, mut pending: VecDeque<SharePath>, noticed: Option<Duration>) {
+    /// Watches directories and all below them, each before it is listed; reports all that is found
+    /// if it is said how.
+    fn cover(&mut self, mut pending: VecDeque<SharePath>, report: Option<Found>) {
         while !pending.is_empty() && !self.queue.stopping() {
             let chunk: Vec<SharePath> = pending.drain(..pending.len().min(BATCH)).collect();
             self.watch(&chunk);
             for dir in &chunk {
                 // One that vanished in between will be heard of if it comes back.
                 if self.dirs.state(dir).is_some() {
-                    self.list(dir, noticed, &mut pending);
+                    self.list(dir, report, &mut pending);
                 }
             }
         }
@@ -168,14 +177,9 @@ impl<T: Tree, S: FnMut(Event)> Watcher<T, S> {
         }
     }
 
-    /// Lists a directory: queues the directories in it that are not known, and with a time
-    /// reports all that is in it.
-    fn list(
-        &mut self,
-        dir: &SharePath,
-        noticed: Option<Duration>,
-        pending: &mut VecDeque<SharePath>,
-    ) {
+    /// Lists a directory: queues the directories in it that are not known, and reports all that is
+    /// in it if it is said how.
+    fn list(&mut self, dir: &SharePath, report: Option<Found>, pending: &mut VecDeque<SharePath>) {
         match self.tree.list(&Place::Share(dir.clone())) {
             Ok(entries) => {
                 // The kernel let us list what it would not let us watch.
@@ -183,7 +187,7 @@ impl<T: Tree, S: FnMut(Event)> Watcher<T, S> {
                     self.no_watch(dir, TreeError::Denied.to_string());
                 }
                 for entry in entries {
-                    self.found(dir, entry, noticed, pending);
+                    self.found(dir, entry, report, pending);
                 }
             }
             // What the watch is on, if it is on anything, is not this directory of the share.
@@ -207,7 +211,7 @@ impl<T: Tree, S: FnMut(Event)> Watcher<T, S> {
         &mut self,
         dir: &SharePath,
         entry: DirEntry,
-        noticed: Option<Duration>,
+        report: Option<Found>,
         pending: &mut VecDeque<SharePath>,
     ) {
         let path = match dir.join(&entry.name) {
@@ -225,10 +229,10 @@ impl<T: Tree, S: FnMut(Event)> Watcher<T, S> {
         if self.tree.ignored_by(&path, is_dir).is_some() {
             return;
         }
-        if let Some(at) = noticed {
+        if let Some(Found { at, came_along }) = report {
             // A file may have been closed before its directory was watched: its bytes are new.
             let hint = if is_dir { Hint::Created } else { Hint::Written };
-            (self.sink)(Event::Dirty { path: path.clone(), hint, at });
+            (self.sink)(Event::Dirty { path: path.clone(), hint, at, came_along });
         }
         if is_dir && self.dirs.state(&path).is_none() {
             pending.push_back(path);

@@ -19,6 +19,8 @@ pub enum Event {
         hint: Hint,
         /// When it was heard, by the monotonic clock.
         at: Duration,
+        /// True if it was found in a directory that was moved here: it was there before.
+        came_along: bool,
     },
     /// Compare what is known at and below a directory with what is there now.
     Scan {

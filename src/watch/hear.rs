@@ -5,6 +5,7 @@ use std::time::Duration;
 use recsync_proto::SharePath;
 use recsync_proto::path::PathError;
 
+use super::cover::Found;
 use super::dirs::State;
 use super::raw::{Raw, What};
 use super::{Event, Watcher, Why};
@@ -33,22 +34,26 @@ impl<T: Tree, S: FnMut(Event)> Watcher<T, S> {
             What::Deleted => Hint::Deleted,
             What::MovedAway => Hint::MovedAway,
         };
-        (self.sink)(Event::Dirty { path: path.clone(), hint, at });
+        (self.sink)(Event::Dirty { path: path.clone(), hint, at, came_along: false });
 
         let known = self.dirs.state(&path);
         match what {
             // A directory that is watched already was found by a listing before its event came.
-            What::DirCreated if known != Some(State::Watched) => self.renew(&path, at),
+            What::DirCreated if known != Some(State::Watched) => {
+                self.renew(&path, Found { at, came_along: false });
+            }
             What::MovedHere | What::MovedAway if known.is_some() => {
-                self.check(&path, at);
+                self.check(&path, Found { at, came_along: what == What::MovedHere });
                 (self.sink)(Event::Scan { dir: path, why: Why::MovedAway });
             }
-            What::MovedHere => self.check(&path, at),
+            What::MovedHere => self.check(&path, Found { at, came_along: true }),
             What::Deleted if known.is_some() => {
                 self.check_deleted(&path, at);
                 (self.sink)(Event::Scan { dir: path, why: Why::Deleted });
             }
-            What::Attributes if known == Some(State::Denied) => self.renew(&path, at),
+            What::Attributes if known == Some(State::Denied) => {
+                self.renew(&path, Found { at, came_along: false });
+            }
             _ => {}
         }
     }
@@ -58,7 +63,7 @@ impl<T: Tree, S: FnMut(Event)> Watcher<T, S> {
             // It may be back already, or have been exchanged.
             What::Deleted | What::MovedAway => self.rebuild(Why::Rewatched),
             What::Attributes if self.dirs.state(&SharePath::root()) == Some(State::Denied) => {
-                self.renew(&SharePath::root(), at);
+                self.renew(&SharePath::root(), Found { at, came_along: false });
             }
             _ => {}
         }
@@ -77,9 +82,9 @@ impl<T: Tree, S: FnMut(Event)> Watcher<T, S> {
     }
 
     /// Something happened to a name that was, or may be now, a directory's.
-    fn check(&mut self, path: &SharePath, at: Duration) {
+    fn check(&mut self, path: &SharePath, found: Found) {
         if self.may_be_dir(path) {
-            self.renew(path, at);
+            self.renew(path, found);
         } else {
             self.forget(path);
         }
@@ -89,7 +94,7 @@ impl<T: Tree, S: FnMut(Event)> Watcher<T, S> {
     /// directory takes with it: notify looks through all its watches for each such request.
     fn check_deleted(&mut self, path: &SharePath, at: Duration) {
         if self.may_be_dir(path) {
-            return self.renew(path, at);
+            return self.renew(path, Found { at, came_along: false });
         }
         let mut gone = self.dirs.take(path);
         gone.retain(|dir| dir != path);

@@ -61,6 +61,17 @@ fn what_the_watcher_saw_is_before_what_a_scan_found() {
 }
 
 #[test]
+fn a_call_does_not_wait_for_what_came_along_with_a_directory() {
+    let mut settle = Settle::default();
+    for name in 0..20 {
+        let noticed = Noticed::Along(ms(0));
+        settle.mark(path(&format!("old{name:02}")), Hint::Written, noticed, ms(20));
+    }
+    settle.mark(path("call"), Hint::Written, seen(1), ms(21));
+    assert_eq!(all(&mut settle, 21).first(), Some(&path("call")));
+}
+
+#[test]
 fn what_a_scan_found_has_its_turns_in_a_storm_of_events() {
     let mut settle = Settle::default();
     settle.find(path("found"), Hint::Written, ms(0));

@@ -282,12 +282,21 @@ fn a_directory_tree_moved_in_is_reported_whole() {
     fs::write(share.outside.join("d/2.wav"), b"2").unwrap();
     symlink("e", share.outside.join("d/link")).unwrap();
     fs::rename(share.outside.join("d"), share.path("d")).unwrap();
-    let mut events = share.told();
+    let events = share.so_far();
+    let came_along =
+        events.iter().filter(|event| matches!(event, Event::Dirty { came_along: true, .. }));
+    assert_eq!(came_along.count(), 4, "all but the directory itself");
+    let mut events = told(&events);
     assert_eq!(events.remove(0), "d Created");
     events.sort();
     assert_eq!(events, ["d/2.wav Written", "d/e Created", "d/e/1.wav Written", "d/link Written"]);
     share.write("d/e/3.wav");
     assert_eq!(share.told(), ["d/e/3.wav Created", "d/e/3.wav Written"]);
+    // What is found in a directory that was made here may have been written just now.
+    fs::create_dir_all(share.path("new/dir")).unwrap();
+    share.write("new/dir/4.wav");
+    let is_along = |event: &Event| matches!(event, Event::Dirty { came_along: true, .. });
+    assert!(!share.so_far().iter().any(is_along));
 }
 
 #[test]
