@@ -17,10 +17,10 @@ use recsync_proto::message::{
 };
 use recsync_proto::{Content, Dot, Epoch, Hash, NodeName, Record, Seq, SharePath};
 
-use super::effect::{Announce, Effect, Event, Source};
+use super::effect::{Announce, Effect, Event, Hint, Source};
 use super::install::Owed;
 use super::{Cx, Engine, version};
-use crate::index::{Entry, IndexError, Logged, PeerCursor, Write};
+use crate::index::{Entry, IndexError, Installed, Logged, PeerCursor, Write};
 
 /// Announcements under way in one lane, and their inline bytes.
 const FLIGHTS_MAX: usize = 512;
@@ -413,6 +413,7 @@ impl Engine {
             entry.seq = self.take_seq();
             entry.changed_ns = cx.now.wall_ns;
             self.keep_what_is_here(cx, path, &before, &mut entry);
+            self.unsee(cx, path, &before, &mut entry);
             entry.pending = self.is_pending(cx, path, &entry)?;
             let is_dead = entry.record.is_tombstone();
             cx.put(path, entry)?;
@@ -424,6 +425,18 @@ impl Engine {
         }
         self.owe(path, owed);
         Ok(())
+    }
+
+    /// Forgets what is installed if it is none of the versions that `before` knew, and a new one has the same
+    /// bytes: should it be gone by now, that was no delete of the new one. To be stored by the caller.
+    fn unsee(&mut self, cx: &Cx<'_>, path: &SharePath, before: &Record, entry: &mut Entry) {
+        let is_leftover = |here: &mut Installed| {
+            let here = &here.content;
+            !here.is_dir() && !version::holds(before, here) && version::holds(&entry.record, here)
+        };
+        if !self.locked.contains(path) && entry.installed.take_if(is_leftover).is_some() {
+            self.settle.find(path.clone(), Hint::Written, cx.now.mono);
+        }
     }
 
     /// Tells a peer again of a delete that it has acknowledged, if it shows to know less: it has
