@@ -343,7 +343,8 @@ impl Engine {
     ) -> Result<(), IndexError> {
         let mut entry = cx.entry(path)?;
         let doubt = self.doubting && dirt.noticed == Noticed::Scan;
-        if doubt && is_suspect(entry.installed.as_ref(), look) && self.is_elsewhere(cx, &entry)? {
+        let may_be_elsewhere = entry.via.is_some() || !self.peers.is_empty();
+        if doubt && may_be_elsewhere && is_suspect(entry.installed.as_ref(), look) {
             return self.suspect(cx, path, entry, look, dirt);
         }
         let look = look.found();
@@ -460,7 +461,8 @@ impl Engine {
         Ok(false)
     }
 
-    /// What is there is no version of anybody's: the recorded one takes its place again.
+    /// What is there is no version of anybody's: the recorded one takes its place again, or is given up
+    /// if no peer has it either.
     fn suspect(
         &mut self,
         cx: &mut Cx<'_>,
@@ -473,8 +475,8 @@ impl Engine {
         let had = entry.installed.as_ref().map_or(0, |installed| installed.content.size());
         let has = content.size();
         entry.installed = Some(installed(content.clone(), fingerprint, owner.as_ref()));
-        if has > 0 {
-            // Somebody may have meant it so: it is kept, as the version that loses.
+        if has > 0 || !self.is_elsewhere(cx, &entry)? {
+            // Somebody may have meant it so, and perhaps there is nothing else: it is kept, as the version that loses.
             let seq = self.take_seq();
             let stamp = Stamp { hlc: 0, node: self.settings.node.clone() };
             let mtime_ns = Register { value: fingerprint.mtime_ns, stamp: stamp.clone() };

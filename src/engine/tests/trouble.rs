@@ -168,6 +168,23 @@ fn files_that_lost_bytes_when_the_machine_went_down_are_fetched_back() {
     }
 }
 
+/// A node that dies after it removed a file, and hears that the same bytes are back before it sees that.
+#[test]
+fn what_is_gone_was_not_the_version_that_came_after_it() {
+    let mut world = with_calls(1);
+    world.remove(1, "d/0.wav");
+    hold(&mut world, 0, |job| matches!(job, Effect::Apply(_)));
+    world.nodes[0].disk.shows.insert(path("d/0.wav"), Look::Busy);
+    world.restart(0);
+    world.write(1, "d/0.wav", "call 0");
+    world.run_for(SECOND);
+    world.nodes[0].disk.shows.clear();
+    world.settle();
+    world.check_quiet();
+    world.check_file(0, "d/0.wav", "call 0");
+    world.check_file(1, "d/0.wav", "call 0");
+}
+
 /// A passing error must not make news of what the power cut did.
 #[test]
 fn files_that_lost_bytes_are_fetched_back_though_they_cannot_be_looked_at_at_first() {
@@ -197,6 +214,35 @@ fn files_that_lost_bytes_are_fetched_back_though_they_cannot_be_looked_at_at_fir
         world.check_quiet();
         world.check_file(0, "d/0.wav", "call 0");
         assert!(!world.nodes[0].engine.doubts_files());
+    }
+}
+
+/// Whether the peer has it is not known here: its acknowledgement was lost with the link, or there was none.
+#[test]
+fn what_is_left_of_a_file_wins_only_if_nobody_has_more_of_it() {
+    for arrived in [true, false] {
+        let mut world = with_calls(1);
+        if !arrived {
+            world.cut(0, 1);
+        }
+        world.write(0, "new.wav", "a new call");
+        let new = path("new.wav");
+        while arrived && !world.nodes[1].disk.objects.contains_key(&new) {
+            assert!(world.step(world.now + SECOND), "it does not come");
+        }
+        world.run_only(0, world.now + SECOND / 10);
+        world.cut(0, 1);
+        let now = world.nodes[0].disk.objects.get_mut(&new).unwrap();
+        now.what = What::File("a new".into());
+        now.mtime_ns += 1;
+        world.restart(0);
+        world.nodes[0].engine.doubt_files();
+        world.run_for(SECOND);
+        world.link(0, 1);
+        world.run_for(HOUR);
+        world.check_quiet();
+        let left = if arrived { "a new call" } else { "a new" };
+        [0, 1].iter().for_each(|of| world.check_file(*of, "new.wav", left));
     }
 }
 
