@@ -105,15 +105,13 @@ impl Engine {
         let object = |stat: &Fingerprint| (stat.kind, stat.fs, stat.ino);
         let was = was.filter(|was| was.content.is_dir());
         let now = now.filter(|now| now.kind == Kind::Dir);
-        let is_other = match (was, now) {
-            (_, None) => false,
-            (Some(was), Some(now)) if object(&was.fingerprint) != object(now) => true,
-            _ => return Ok(()),
-        };
-        if is_other {
-            return self.moved_away(cx, dir);
+        match (was, now) {
+            (_, None) => self.doubt(cx, Bound::Excluded(dir), dir),
+            (Some(was), Some(now)) if object(&was.fingerprint) != object(now) => {
+                self.moved_away(cx, dir)?;
+            }
+            _ => {}
         }
-        self.doubt(cx, Bound::Excluded(dir), dir);
         Ok(())
     }
 

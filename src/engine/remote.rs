@@ -20,7 +20,7 @@ use recsync_proto::{Content, Dot, Epoch, Hash, NodeName, Record, Seq, SharePath}
 use super::effect::{Announce, Effect, Event, Hint, Source};
 use super::install::Owed;
 use super::{Cx, Engine, version};
-use crate::index::{Entry, IndexError, Installed, Logged, PeerCursor, Write};
+use crate::index::{Entry, IndexError, Logged, PeerCursor, Write};
 
 /// Announcements under way in one lane, and their inline bytes.
 const FLIGHTS_MAX: usize = 512;
@@ -430,11 +430,14 @@ impl Engine {
     /// Forgets what is installed if it is none of the versions that `before` knew, and a new one has the same
     /// bytes: should it be gone by now, that was no delete of the new one. To be stored by the caller.
     fn unsee(&mut self, cx: &Cx<'_>, path: &SharePath, before: &Record, entry: &mut Entry) {
-        let is_leftover = |here: &mut Installed| {
+        if self.locked.contains(path) {
+            return;
+        }
+        let leftover = entry.installed.take_if(|here| {
             let here = &here.content;
             !here.is_dir() && !version::holds(before, here) && version::holds(&entry.record, here)
-        };
-        if !self.locked.contains(path) && entry.installed.take_if(is_leftover).is_some() {
+        });
+        if leftover.is_some() {
             self.settle.find(path.clone(), Hint::Written, cx.now.mono);
         }
     }

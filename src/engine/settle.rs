@@ -1,8 +1,8 @@
 //! When a dirty path is quiet enough to be looked at.
 //!
-//! Two lines, what the watcher saw and what a scan found or a directory brought along that was moved
-//! here: the call that ended just now is looked at before the fifty thousand that ended while the daemon was down. A part of the turns is the
-//! other line's, so that both always end.
+//! Two lines: what the watcher saw; and what a scan found, or a directory brought along that was
+//! moved here. The call that ended just now is looked at before the fifty thousand that ended while
+//! the daemon was down. A part of the turns is the other line's, so that both always end.
 //!
 //! **Invariant:** one entry for each path however many events it had; a path comes due only when
 //! it was quiet for its time, and leaves only through [`Settle::take_due`].
@@ -166,8 +166,8 @@ fn strongest(old: Hint, new: Hint) -> Hint {
 /// The watcher's word is more exact than a scan's.
 fn latest(old: Noticed, new: Noticed) -> Noticed {
     match (old, new) {
-        (Noticed::Watcher(_), Noticed::Along(_) | Noticed::Scan) => old,
-        (Noticed::Along(_), Noticed::Scan) => old,
+        (Noticed::Watcher(_), Noticed::Along(_) | Noticed::Scan)
+        | (Noticed::Along(_), Noticed::Scan) => old,
         (_, new) => new,
     }
 }

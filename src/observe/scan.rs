@@ -327,6 +327,9 @@ impl<T: Tree, I: IndexRead> Scan<'_, T, I> {
 
     /// Notes that all that is installed below a path is not there.
     fn gone_below(&mut self, dir: &SharePath) -> Result<(), End> {
+        if !self.index.has_installed_below(dir)? {
+            return Ok(());
+        }
         let mut next = Some(dir.clone());
         while let Some(holder) = next {
             let mut known = Children::new(self.index, &holder);

@@ -1,7 +1,5 @@
 //! From one raw event to reports, and to what it means for the watches.
 
-use std::time::Duration;
-
 use recsync_proto::SharePath;
 use recsync_proto::path::PathError;
 
@@ -16,9 +14,10 @@ impl<T: Tree, S: FnMut(Event)> Watcher<T, S> {
     /// Turns one raw event into reports, and follows the directories.
     pub(super) fn take(&mut self, raw: Raw) {
         let Raw { what, path, at } = raw;
+        let found = Found { at, came_along: what == What::MovedHere };
         let path = match SharePath::new(path.as_ref()) {
             Ok(path) => path,
-            Err(PathError::Empty) => return self.take_root(what, at),
+            Err(PathError::Empty) => return self.take_root(what, found),
             Err(PathError::Reserved) => {
                 if matches!(what, What::Deleted | What::MovedAway) {
                     (self.sink)(Event::Root);
@@ -39,31 +38,27 @@ impl<T: Tree, S: FnMut(Event)> Watcher<T, S> {
         let known = self.dirs.state(&path);
         match what {
             // A directory that is watched already was found by a listing before its event came.
-            What::DirCreated if known != Some(State::Watched) => {
-                self.renew(&path, Found { at, came_along: false });
-            }
+            What::DirCreated if known != Some(State::Watched) => self.renew(&path, found),
             What::MovedHere | What::MovedAway if known.is_some() => {
-                self.check(&path, Found { at, came_along: what == What::MovedHere });
+                self.check(&path, found);
                 (self.sink)(Event::Scan { dir: path, why: Why::MovedAway });
             }
-            What::MovedHere => self.check(&path, Found { at, came_along: true }),
+            What::MovedHere => self.check(&path, found),
             What::Deleted if known.is_some() => {
-                self.check_deleted(&path, at);
+                self.check_deleted(&path, found);
                 (self.sink)(Event::Scan { dir: path, why: Why::Deleted });
             }
-            What::Attributes if known == Some(State::Denied) => {
-                self.renew(&path, Found { at, came_along: false });
-            }
+            What::Attributes if known == Some(State::Denied) => self.renew(&path, found),
             _ => {}
         }
     }
 
-    fn take_root(&mut self, what: What, at: Duration) {
+    fn take_root(&mut self, what: What, found: Found) {
         match what {
             // It may be back already, or have been exchanged.
             What::Deleted | What::MovedAway => self.rebuild(Why::Rewatched),
             What::Attributes if self.dirs.state(&SharePath::root()) == Some(State::Denied) => {
-                self.renew(&SharePath::root(), Found { at, came_along: false });
+                self.renew(&SharePath::root(), found);
             }
             _ => {}
         }
@@ -92,9 +87,9 @@ impl<T: Tree, S: FnMut(Event)> Watcher<T, S> {
 
     /// As [`check`](Self::check), without asking for the removal of the one watch that a removed
     /// directory takes with it: notify looks through all its watches for each such request.
-    fn check_deleted(&mut self, path: &SharePath, at: Duration) {
+    fn check_deleted(&mut self, path: &SharePath, found: Found) {
         if self.may_be_dir(path) {
-            return self.renew(path, Found { at, came_along: false });
+            return self.renew(path, found);
         }
         let mut gone = self.dirs.take(path);
         gone.retain(|dir| dir != path);

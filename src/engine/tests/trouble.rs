@@ -139,14 +139,19 @@ fn a_rename_is_one_though_a_scan_misses_the_old_name_meanwhile() {
     assert!(ops.iter().any(|op| matches!(op.action, Action::Move { .. })), "{ops:?}");
 }
 
+/// Leaves of the first node's file what a power cut may: unheard.
+fn cut_short(world: &mut World, text: &str, left: &str) {
+    let now = world.nodes[0].disk.objects.get_mut(&path(text)).unwrap();
+    now.what = What::File(left.into());
+    now.mtime_ns += 1;
+}
+
 #[test]
 fn files_that_lost_bytes_when_the_machine_went_down_are_fetched_back() {
     for (down, there) in [(true, "call 0"), (false, "")] {
         let mut world = with_calls(2);
         // The power goes: a rewrite of the file had been begun, and is not on the disk.
-        let now = world.nodes[0].disk.objects.get_mut(&path("d/0.wav")).unwrap();
-        now.what = What::File(Vec::new());
-        now.mtime_ns += 1;
+        cut_short(&mut world, "d/0.wav", "");
         world.restart(0);
         if down {
             world.nodes[0].engine.doubt_files();
@@ -191,10 +196,8 @@ fn files_that_lost_bytes_are_fetched_back_though_they_cannot_be_looked_at_at_fir
     let call = path("d/0.wav");
     for in_scan in [true, false] {
         let mut world = with_calls(2);
+        cut_short(&mut world, "d/0.wav", "");
         let disk = &mut world.nodes[0].disk;
-        let now = disk.objects.get_mut(&call).unwrap();
-        now.what = What::File(Vec::new());
-        now.mtime_ns += 1;
         if in_scan {
             disk.unreadable.insert(call.clone());
             disk.shows.insert(call.clone(), Look::Unchanged);
@@ -232,9 +235,7 @@ fn what_is_left_of_a_file_wins_only_if_nobody_has_more_of_it() {
         }
         world.run_only(0, world.now + SECOND / 10);
         world.cut(0, 1);
-        let now = world.nodes[0].disk.objects.get_mut(&new).unwrap();
-        now.what = What::File("a new".into());
-        now.mtime_ns += 1;
+        cut_short(&mut world, "new.wav", "a new");
         world.restart(0);
         world.nodes[0].engine.doubt_files();
         world.run_for(SECOND);
