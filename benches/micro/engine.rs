@@ -241,7 +241,7 @@ impl Pair {
     }
 
     fn apply(&mut self, effect: Effect) -> Option<Input> {
-        let Effect::Apply(Op { id, action, .. }) = effect else { return None };
+        let Effect::Apply { op: Op { id, action, .. }, .. } = effect else { return None };
         let (content, mtime_ns) = match action {
             Action::File { size, hash, mtime_ns, .. } => (Content::File { size, hash }, mtime_ns),
             _ => (Content::Dir, self.now.wall_ns),

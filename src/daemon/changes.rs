@@ -4,19 +4,22 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use recsync_proto::message::Lane;
+
 use super::pool::PoolHandle;
 use super::site::Site;
 use crate::apply;
 use crate::engine::{Input, Op};
 
-/// Batches applied at the same time: the disk's queue is full enough with these.
+/// Batches of a lane applied at the same time: the disk's queue is full enough with these.
 const BATCHES_MAX: usize = 4;
 /// Operations in a batch.
 const BATCH_MAX: usize = 32;
 
-/// Operations that wait for a worker.
-#[derive(Debug, Default)]
+/// Operations of one lane that wait for a worker.
+#[derive(Debug)]
 pub(super) struct Changes {
+    lane: Lane,
     state: Mutex<State>,
 }
 
@@ -27,6 +30,10 @@ struct State {
 }
 
 impl Changes {
+    pub(super) fn new(lane: Lane) -> Arc<Self> {
+        Arc::new(Changes { lane, state: Mutex::default() })
+    }
+
     /// Queues operations, and sets workers to them.
     pub(super) fn push(self: &Arc<Self>, ops: Vec<Op>, site: &Arc<Site>, pool: &PoolHandle) {
         let mut state = self.lock();
@@ -35,7 +42,7 @@ impl Changes {
         while state.running < wanted {
             state.running += 1;
             let (changes, site) = (self.clone(), site.clone());
-            pool.run(move || changes.work(&site));
+            pool.run(self.lane, move || changes.work(&site));
         }
     }
 

@@ -61,8 +61,6 @@ use pool::Pool;
 use service::Door;
 use share::{Common, Setup, ToShare};
 
-/// Worker threads: their work is waiting for the disk, more of them than this wait no faster.
-const WORKERS: usize = 8;
 /// Messages of one lane that may wait for a share's loop.
 const WAITING_MAX: usize = 256;
 /// How often gauges are brought up to date and the watchdog is fed.
@@ -140,7 +138,7 @@ pub fn run(file: &Path) -> Result<(), DaemonError> {
         .build()
         .map_err(DaemonError::system("threads"))?;
     let signals = Signals::listen(&runtime).map_err(DaemonError::system("signals"))?;
-    let pool = Pool::start(WORKERS).map_err(DaemonError::system("threads"))?;
+    let pool = Pool::start().map_err(DaemonError::system("threads"))?;
     let node = Arc::new(Node::new(config, identity.fingerprint().to_string(), &pool));
     let (stop, stopped) = cell::channel(false);
 

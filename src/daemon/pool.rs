@@ -1,4 +1,5 @@
-//! The worker threads that look at files and change them, shared by all shares of the node.
+//! The worker threads that look at files and change them, shared by all shares of the node: a crew for
+//! each lane, so that a new change never waits for the backlog; that one's steps back.
 //!
 //! **Invariant:** a fixed number of threads; what waits here is bounded by the engines' windows.
 
@@ -6,17 +7,24 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
+use recsync_proto::message::Lane;
+
+use crate::sys;
+
 type Job = Box<dyn FnOnce() + Send>;
 
-/// A fixed number of threads that take jobs in their order.
+/// Threads of a crew: their work is waiting for the disk, more of them than this wait no faster.
+const WORKERS: usize = 8;
+
+/// A fixed number of threads that take jobs of their lane in their order.
 #[derive(Debug)]
 pub(super) struct Pool {
-    shared: Arc<Shared>,
+    crews: PoolHandle,
     threads: Vec<JoinHandle<()>>,
 }
 
 #[derive(Default)]
-struct Shared {
+struct Crew {
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -27,9 +35,9 @@ struct State {
     stopped: bool,
 }
 
-impl std::fmt::Debug for Shared {
+impl std::fmt::Debug for Crew {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Shared")
+        f.write_str("Crew")
     }
 }
 
@@ -38,32 +46,39 @@ impl Pool {
     ///
     /// # Errors
     /// If the kernel refuses a thread.
-    pub(super) fn start(threads: usize) -> std::io::Result<Self> {
-        let shared = Arc::new(Shared::default());
-        let threads = (0..threads)
-            .map(|number| {
-                let shared = shared.clone();
-                std::thread::Builder::new()
-                    .name(format!("worker-{number}"))
-                    .spawn(move || shared.work())
-            })
-            .collect::<std::io::Result<_>>()?;
-        Ok(Pool { shared, threads })
+    pub(super) fn start() -> std::io::Result<Self> {
+        let crews = PoolHandle { live: Arc::default(), bulk: Arc::default() };
+        let mut threads = Vec::new();
+        for number in 0..WORKERS {
+            for lane in [Lane::Live, Lane::Bulk] {
+                let crew = crews.crew(lane).clone();
+                let name = if lane == Lane::Live { "worker" } else { "backlog" };
+                let thread = std::thread::Builder::new().name(format!("{name}-{number}"));
+                threads.push(thread.spawn(move || {
+                    if lane == Lane::Bulk {
+                        sys::step_back();
+                    }
+                    crew.work();
+                })?);
+            }
+        }
+        Ok(Pool { crews, threads })
     }
 
     /// Returns a handle that jobs can be given to.
     pub(super) fn handle(&self) -> PoolHandle {
-        PoolHandle { shared: self.shared.clone() }
+        self.crews.clone()
     }
 
     /// Ends the threads once each has finished its job; what waits is dropped.
     pub(super) fn stop(self) {
-        {
-            let mut state = self.shared.lock();
+        for crew in [&self.crews.live, &self.crews.bulk] {
+            let mut state = crew.lock();
             state.stopped = true;
             state.jobs.clear();
+            drop(state);
+            crew.changed.notify_all();
         }
-        self.shared.changed.notify_all();
         for thread in self.threads {
             if thread.join().is_err() {
                 tracing::error!("a worker thread panicked");
@@ -75,21 +90,30 @@ impl Pool {
 /// Gives jobs to a [`Pool`].
 #[derive(Debug, Clone)]
 pub(super) struct PoolHandle {
-    shared: Arc<Shared>,
+    live: Arc<Crew>,
+    bulk: Arc<Crew>,
 }
 
 impl PoolHandle {
     /// Queues a job; dropped if the pool has stopped.
-    pub(super) fn run(&self, job: impl FnOnce() + Send + 'static) {
-        let mut state = self.shared.lock();
+    pub(super) fn run(&self, lane: Lane, job: impl FnOnce() + Send + 'static) {
+        let crew = self.crew(lane);
+        let mut state = crew.lock();
         if !state.stopped {
             state.jobs.push_back(Box::new(job));
-            self.shared.changed.notify_one();
+            crew.changed.notify_one();
+        }
+    }
+
+    fn crew(&self, lane: Lane) -> &Arc<Crew> {
+        match lane {
+            Lane::Live => &self.live,
+            Lane::Bulk => &self.bulk,
         }
     }
 }
 
-impl Shared {
+impl Crew {
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

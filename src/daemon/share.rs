@@ -253,7 +253,8 @@ pub(super) fn run(
         board: board.clone(),
         store,
         engine,
-        changes: Arc::default(),
+        live: Changes::new(Lane::Live),
+        bulk: Changes::new(Lane::Bulk),
         lanes: BTreeMap::new(),
         outlines: Arc::default(),
         desk,
@@ -450,7 +451,9 @@ struct Loop {
     board: Arc<ShareBoard>,
     store: Store,
     engine: Engine,
-    changes: Arc<Changes>,
+    /// Operations of each lane on their way to the disk.
+    live: Arc<Changes>,
+    bulk: Arc<Changes>,
     lanes: BTreeMap<NodeName, Lanes>,
     outlines: Arc<Outlines>,
     desk: Arc<Desk>,
@@ -726,11 +729,14 @@ impl Loop {
     }
 
     fn hand_out(&mut self, now: Now, effects: Vec<Effect>) {
-        let mut ops = Vec::new();
+        let (mut live, mut bulk) = (Vec::new(), Vec::new());
         for effect in effects {
             match effect {
-                Effect::Look { path, installed, hint } => self.look(path, installed, hint),
-                Effect::Apply(op) => ops.push(op),
+                Effect::Look { path, installed, hint, lane } => {
+                    self.look(path, installed, hint, lane);
+                }
+                Effect::Apply { op, lane: Lane::Live } => live.push(op),
+                Effect::Apply { op, lane: Lane::Bulk } => bulk.push(op),
                 Effect::Fetch { path, file, peer, lane, seq, basis } => {
                     self.to_fetcher(ToFetcher::Start(Want { path, file, peer, lane, seq, basis }));
                 }
@@ -748,14 +754,13 @@ impl Loop {
                 }
             }
         }
-        if !ops.is_empty() {
-            self.changes.push(ops, &self.site, &self.common.pool);
-        }
+        self.live.push(live, &self.site, &self.common.pool);
+        self.bulk.push(bulk, &self.site, &self.common.pool);
     }
 
-    fn look(&self, path: SharePath, installed: Option<Installed>, hint: Hint) {
+    fn look(&self, path: SharePath, installed: Option<Installed>, hint: Hint, lane: Lane) {
         let site = self.site.clone();
-        self.common.pool.run(move || {
+        self.common.pool.run(lane, move || {
             if site.is_stopping() {
                 return;
             }

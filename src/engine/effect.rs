@@ -44,6 +44,16 @@ pub enum Noticed {
     Scan,
 }
 
+impl Noticed {
+    /// Returns the lane of such a change: what the watcher saw itself is new, the rest was there.
+    pub fn lane(self) -> Lane {
+        match self {
+            Noticed::Watcher(_) => Lane::Live,
+            Noticed::Along(_) | Noticed::Scan => Lane::Bulk,
+        }
+    }
+}
+
 /// One thing that happened.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Input {
@@ -315,9 +325,16 @@ pub enum Effect {
         installed: Option<Installed>,
         /// How closely.
         hint: Hint,
+        /// For a new change or for the backlog.
+        lane: Lane,
     },
     /// Change the tree, and answer with [`Input::Applied`].
-    Apply(Op),
+    Apply {
+        /// What to do.
+        op: Op,
+        /// For a new change or for the backlog.
+        lane: Lane,
+    },
     /// Get a file's bytes, and answer with [`Input::Fetched`].
     Fetch {
         /// The path they are for.

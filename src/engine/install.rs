@@ -19,8 +19,8 @@ use super::{Cx, Engine, FETCHES_MAX, OPS_MAX, OwnerPolicy, TWINS_MAX};
 use crate::index::{Entry, IndexError, Installed, Intent, Trashed, Why, Write};
 use crate::tree::{Fingerprint, Place, TreeError, trash_place};
 
-/// A record younger than this is fetched ahead of the backlog.
-const FRESH_NS: i64 = 60_000_000_000;
+/// Larger files are fetched on the bulk lane, however new they are.
+const LIVE_LEN_MAX: u64 = 32 * INLINE_LEN_MAX;
 /// Names of the same bytes that are looked through for one to copy from.
 const TWINS_ASKED: usize = 4;
 /// Pending paths visited by one pump.
@@ -37,6 +37,8 @@ pub(super) struct Owed {
     pub(super) held: bool,
     /// What it announced is a tombstone.
     pub(super) dead: bool,
+    /// On which lane it did.
+    pub(super) lane: Lane,
 }
 
 /// Acknowledgements that wait for a path: bounded by the peers' windows.
@@ -534,9 +536,9 @@ impl Engine {
         if self.room.is_some_and(|room| under_way.saturating_add(file.size) > room) {
             return self.no_room_for(cx, path, &file, under_way > 0);
         }
-        let fresh = cx.now.wall_ns - entry.changed_ns < FRESH_NS;
+        let lane = self.lane_of(path);
         // A backlog leaves room for the call that ended just now.
-        let room = if fresh { 2 * FETCHES_MAX } else { FETCHES_MAX };
+        let room = if lane == Lane::Live { 2 * FETCHES_MAX } else { FETCHES_MAX };
         if self.fetching.len() >= room {
             self.start_sweep();
             return Ok(());
@@ -549,7 +551,7 @@ impl Engine {
         let failures = self.retries.failures(path);
         let Some(peer) = self.source_for(entry.via.as_ref(), failures) else { return Ok(()) };
         self.fetching.insert(path.clone(), file.clone());
-        let lane = if fresh && file.size <= 32 * INLINE_LEN_MAX { Lane::Live } else { Lane::Bulk };
+        let lane = if file.size <= LIVE_LEN_MAX { lane } else { Lane::Bulk };
         let basis = entry.installed.as_ref().filter(|i| i.content.size() > 0);
         let basis = basis.map(|_| path.clone());
         cx.effects.push(Effect::Fetch {
@@ -760,8 +762,12 @@ impl Engine {
         // A number that no version of ours has: the name stands for nothing else.
         let dot = Dot { epoch: self.epoch, seq: Seq(id) };
         let beside = conflict::kept_path(&path, &self.settings.node, cx.now.wall_ns, dot);
+        // A call may be waiting for the directory that it is in.
+        let makes_dir = running.installs.as_ref().is_some_and(Content::is_dir);
+        let lane = if makes_dir { Lane::Live } else { self.lane_of(&path) };
         self.ops.insert(id, running);
-        cx.effects.push(Effect::Apply(Op { id, path, expect, action, displaced, beside }));
+        let op = Op { id, path, expect, action, displaced, beside };
+        cx.effects.push(Effect::Apply { op, lane });
         Ok(())
     }
 
@@ -1049,6 +1055,12 @@ impl Engine {
 
     pub(super) fn owe(&mut self, path: &SharePath, owed: Owed) {
         self.owed.entry(path.clone()).or_default().push(owed);
+    }
+
+    /// Returns whether peers told of a path as of a new change, or as of the backlog.
+    fn lane_of(&self, path: &SharePath) -> Lane {
+        let mut owed = self.owed.get(path).into_iter().flatten();
+        if owed.any(|owed| owed.lane == Lane::Live) { Lane::Live } else { Lane::Bulk }
     }
 
     pub(super) fn settle_owed(&mut self, path: &SharePath, state: AckState) {

@@ -11,7 +11,7 @@ use super::absorb::{Local, absorb, is_suspect};
 use super::effect::{Effect, Event, GuardEvent, Hint, Look, Noticed, Now};
 use super::guard::Verdict;
 use super::settle::Dirt;
-use super::{Cx, DeletePolicy, Engine, LOOKS_MAX, MOVE_WAIT, OwnerPolicy, RECENT_MAX, version};
+use super::{Cx, DeletePolicy, Engine, LOOKS_MAX, MOVE_WAIT, OwnerPolicy, Recent, version};
 use crate::index::{Entry, IndexError, Installed};
 use crate::tree::{Fingerprint, Kind};
 
@@ -138,7 +138,8 @@ impl Engine {
             let due = self.settle.take_due(cx.now.mono, ready);
             let Some((path, dirt)) = due else { break };
             let installed = cx.entry(&path)?.installed;
-            cx.effects.push(Effect::Look { path: path.clone(), installed, hint: dirt.hint });
+            let lane = dirt.noticed.lane();
+            cx.effects.push(Effect::Look { path: path.clone(), installed, hint: dirt.hint, lane });
             self.looking.insert(path, dirt);
         }
         Ok(())
@@ -763,22 +764,14 @@ impl Engine {
         entry.seq = seq;
         entry.via = None;
         entry.changed_ns = changed_ns(cx.now, dirt.noticed, ctime_ns, self.adopting);
-        if let Noticed::Watcher(at) = dirt.noticed {
-            self.remember_time(seq, at);
+        match dirt.noticed {
+            Noticed::Watcher(at) => self.remember(seq, Recent::Seen(at)),
+            Noticed::Along(_) => self.remember(seq, Recent::Along),
+            Noticed::Scan => {}
         }
         cx.put(path, entry)?;
         cx.event(Event::Noted { path: path.clone(), seq });
         Ok(())
-    }
-
-    fn remember_time(&mut self, seq: recsync_proto::Seq, at: Duration) {
-        self.recent.insert(seq, at);
-        self.recent_order.push_back(seq);
-        if self.recent_order.len() > RECENT_MAX
-            && let Some(oldest) = self.recent_order.pop_front()
-        {
-            self.recent.remove(&oldest);
-        }
     }
 
     pub(super) fn scanned(&mut self, cx: &Cx<'_>, dir: &SharePath) {

@@ -66,7 +66,7 @@ const FETCHES_MAX: usize = 96;
 const TWINS_MAX: usize = 1_024;
 /// Positions for which a rename is remembered as one: a renamed directory of 32,000 files.
 const MOVES_KEPT: u64 = 65_536;
-/// Change times kept for the replication histogram.
+/// Recent changes of which it is remembered how they came.
 const RECENT_MAX: usize = 65_536;
 /// A name that went away waits this much longer than settle for its new name to be found.
 const MOVE_WAIT: Duration = Duration::from_millis(250);
@@ -184,12 +184,23 @@ pub struct Engine {
     peers: BTreeMap<NodeName, Peer>,
     /// Renames found lately: position of the new name → the old name.
     moves: BTreeMap<Seq, SharePath>,
-    /// When the watcher noticed recent changes, by position; the queue bounds it.
-    recent: BTreeMap<Seq, Duration>,
+    /// What is not of the backlog though it is new in the log, by position; the queue bounds it.
+    recent: BTreeMap<Seq, Recent>,
     recent_order: VecDeque<Seq>,
     tidy: Tidy,
     /// Positions from here on are still to be planned anew after a change of the rules.
     replan: Option<Seq>,
+}
+
+/// How a recent change came into the log; of one that a scan found nothing is kept.
+#[derive(Debug, Clone, Copy)]
+enum Recent {
+    /// The watcher noticed it at this time.
+    Seen(Duration),
+    /// It came along with a directory that was moved here.
+    Along,
+    /// A peer told of it on its live lane.
+    Relayed,
 }
 
 /// The dropping of tombstones.
@@ -314,7 +325,9 @@ impl Engine {
             Input::Fetched { path, hash, source } => self.fetched(&mut cx, &path, hash, source)?,
             Input::PeerUp(peer) => self.peer_up(&mut cx, &peer),
             Input::PeerDown(peer) => self.peer_down(&peer),
-            Input::Message { peer, lane: _, message } => self.message(&mut cx, &peer, message)?,
+            Input::Message { peer, lane, message } => {
+                self.message(&mut cx, &peer, lane, message)?
+            }
             Input::Scan(dir) => self.scan(&mut cx, dir),
             Input::Scanned(dir) => self.scanned(&cx, &dir),
             Input::Unreadable(path) => self.unreadable(&cx, &path),
@@ -423,6 +436,16 @@ impl Engine {
         self.remote_guard.set_limit(settings.max_delete);
         self.settings = settings;
         Ok(())
+    }
+
+    fn remember(&mut self, seq: Seq, recent: Recent) {
+        self.recent.insert(seq, recent);
+        self.recent_order.push_back(seq);
+        if self.recent_order.len() > RECENT_MAX
+            && let Some(oldest) = self.recent_order.pop_front()
+        {
+            self.recent.remove(&oldest);
+        }
     }
 
     /// Takes the next position of the log.

@@ -1,8 +1,10 @@
 //! The two directions of a link: our log towards a peer, and a peer's records into ours.
 //!
 //! Each lane is a cursor over our log: `bulk` from what the peer had acknowledged to where the
-//! log stood when the link came up, `live` from there on. A lane that cannot keep up hands what
-//! it missed over to the bulk lane, so that the newest change is never behind old ones.
+//! log stood when the link came up, `live` from there on. Of what comes then only the new changes
+//! go by the live lane, not what a scan found or a directory brought along; that is left to the
+//! bulk lane, as is what the live lane misses if it cannot keep up. So the newest change is never
+//! behind old ones.
 //!
 //! **Invariant:** at most one announcement of a path is under way to a peer, so a peer sees the
 //! states of a path in their order, whatever lane they took; what is under way is bounded. A peer
@@ -19,7 +21,7 @@ use recsync_proto::{Content, Dot, Epoch, Hash, NodeName, Record, Seq, SharePath}
 
 use super::effect::{Announce, Effect, Event, Hint, Source};
 use super::install::Owed;
-use super::{Cx, Engine, version};
+use super::{Cx, Engine, Recent, version};
 use crate::index::{Entry, IndexError, Logged, PeerCursor, Write};
 
 /// Announcements under way in one lane, and their inline bytes.
@@ -110,7 +112,8 @@ struct Link {
 struct Bulk {
     next: Seq,
     until: Seq,
-    told: bool,
+    /// Where the log stood when the link came up, until the peer is told that it has heard all of that.
+    untold: Option<Seq>,
     /// Small files travel inside: not at the first exchange, when the peer may have them all.
     inline: bool,
 }
@@ -147,7 +150,7 @@ fn slot(lane: Lane) -> usize {
 
 impl Link {
     fn new(mine: u64) -> Self {
-        let bulk = Bulk { next: Seq::ZERO, until: Seq::ZERO, told: false, inline: false };
+        let bulk = Bulk { next: Seq::ZERO, until: Seq::ZERO, untold: None, inline: false };
         Link {
             mine,
             theirs: None,
@@ -175,6 +178,14 @@ impl Link {
         self.carried.extend(flight.carries.map(|hash| (hash, slot(flight.lane))));
         self.flying.insert(flight.path.clone(), seq);
         self.flights.insert(seq, flight);
+    }
+
+    /// Returns the lane in which something of a path is under way that an announcement in `lane` of what
+    /// is below must not overtake: an older state than this, or this one in the other lane.
+    fn flies_apart(&self, path: &SharePath, seq: Seq, lane: Lane) -> Option<Lane> {
+        let flying = self.flying.get(path)?;
+        let flight = self.flights.get(flying)?;
+        (*flying < seq || flight.lane != lane).then_some(flight.lane)
     }
 
     /// True if a state of the path in which it is not deleted is under way to the peer.
@@ -238,6 +249,7 @@ impl Engine {
         &mut self,
         cx: &mut Cx<'_>,
         name: &NodeName,
+        lane: Lane,
         message: ShareMessage,
     ) -> Result<(), IndexError> {
         let link = self.peers.get(name).and_then(|peer| peer.link.as_ref());
@@ -247,7 +259,7 @@ impl Engine {
             // Nothing counts before the peer has opened the share.
             _ if link.theirs.is_none() => Ok(()),
             ShareMessage::Announce(announcements) => {
-                announcements.into_iter().try_for_each(|one| self.announced(cx, name, one))
+                announcements.into_iter().try_for_each(|one| self.announced(cx, name, lane, one))
             }
             ShareMessage::CaughtUp { .. } => {
                 if let Some(link) = self.peers.get_mut(name).and_then(|peer| peer.link.as_mut()) {
@@ -288,7 +300,7 @@ impl Engine {
         let Some(peer) = self.peers.get_mut(name) else { return Ok(()) };
         let acked = peer.cursor.acked;
         link.bulk =
-            Bulk { next: acked.next(), until: head, told: false, inline: acked > Seq::ZERO };
+            Bulk { next: acked.next(), until: head, untold: Some(head), inline: acked > Seq::ZERO };
         link.live_next = head.next();
         if mutant!(SkipBacklog) {
             link.bulk.next = head.next();
@@ -353,12 +365,17 @@ impl Engine {
         &mut self,
         cx: &mut Cx<'_>,
         name: &NodeName,
+        lane: Lane,
         one: Announcement,
     ) -> Result<(), IndexError> {
         let Announcement { seq, path, record, inline, moved_from } = one;
-        self.merge_in(cx, name, &path, seq, &record)?;
+        let owed = |seq, record: &Record| {
+            let dead = record.is_tombstone();
+            Owed { peer: name.clone(), seq, held: false, dead, lane }
+        };
+        self.merge_in(cx, &path, owed(seq, &record), &record)?;
         if let Some(Moved { seq, path: from, record }) = moved_from {
-            self.merge_in(cx, name, &from, seq, &record)?;
+            self.merge_in(cx, &from, owed(seq, &record), &record)?;
             return self.move_or_put(cx, &from, &path, inline.map(bytes_source));
         }
         self.reconsider_with(cx, &path, inline.map(bytes_source))
@@ -368,11 +385,11 @@ impl Engine {
     fn merge_in(
         &mut self,
         cx: &mut Cx<'_>,
-        name: &NodeName,
         path: &SharePath,
-        seq: Seq,
+        owed: Owed,
         record: &Record,
     ) -> Result<(), IndexError> {
+        let (name, seq) = (&owed.peer, owed.seq);
         self.observe_stamps(cx.now, record);
         if let Some(peer) = self.peers.get_mut(name)
             && let Some((_, seen)) = &mut peer.cursor.seen
@@ -382,7 +399,6 @@ impl Engine {
             }
             *seen = (*seen).max(seq);
         }
-        let owed = Owed { peer: name.clone(), seq, held: false, dead: record.is_tombstone() };
         let mut entry = cx.entry(path)?;
         if mutant!(AckBeforeDurable) {
             self.ack(path, &owed, AckState::Durable);
@@ -412,6 +428,9 @@ impl Engine {
             entry.record = merged;
             entry.seq = self.take_seq();
             entry.changed_ns = cx.now.wall_ns;
+            if owed.lane == Lane::Live && self.peers.len() > 1 {
+                self.remember(entry.seq, Recent::Relayed);
+            }
             self.keep_what_is_here(cx, path, &before, &mut entry);
             self.unsee(cx, path, &before, &mut entry);
             entry.pending = self.is_pending(cx, path, &entry)?;
@@ -494,7 +513,10 @@ impl Engine {
             cx.index.write(&Write::Acked { peer: name.clone(), seq: ack.seq, held })?;
         }
         if !held && let Some(path) = flown.or(cx.index.at(ack.seq)?) {
-            let took = self.recent.get(&ack.seq).map(|at| cx.now.mono.saturating_sub(*at));
+            let took = match self.recent.get(&ack.seq) {
+                Some(Recent::Seen(at)) => Some(cx.now.mono.saturating_sub(*at)),
+                _ => None,
+            };
             cx.event(Event::Replicated { peer: name.clone(), path, took });
         }
         Ok(())
@@ -559,6 +581,14 @@ impl Engine {
         lanes.bulk(cx)
     }
 
+    /// Returns the lane on which peers are told of a change that was noted while they were connected.
+    fn lane_to_tell(&self, seq: Seq) -> Lane {
+        match self.recent.get(&seq) {
+            Some(Recent::Seen(_) | Recent::Relayed) => Lane::Live,
+            Some(Recent::Along) | None => Lane::Bulk,
+        }
+    }
+
     /// Returns the epoch and head of a peer as last seen.
     pub fn peer_seen(&self, name: &NodeName) -> Option<(Epoch, Seq)> {
         self.peers.get(name).and_then(|peer| peer.cursor.seen)
@@ -584,13 +614,12 @@ impl Lanes<'_> {
     fn again(&mut self, cx: &mut Cx<'_>) -> Result<(), IndexError> {
         for path in std::mem::take(&mut self.link.again) {
             let Some(entry) = cx.index.entry(&path)? else { continue };
-            let passed = if entry.seq <= self.link.bulk.until {
-                entry.seq < self.link.bulk.next
-            } else {
-                entry.seq < self.link.live_next
-            };
-            if passed && entry.seq > Seq::ZERO {
-                self.announce(cx, Logged { path, entry }, Lane::Live)?;
+            let lane = self.engine.lane_to_tell(entry.seq);
+            let Bulk { next, until, .. } = self.link.bulk;
+            let comes = lane == Lane::Bulk && (next..=until).contains(&entry.seq);
+            let passed = entry.seq > Seq::ZERO && entry.seq < self.link.live_next && !comes;
+            if passed && !self.announce(cx, Logged { path: path.clone(), entry }, lane)? {
+                self.link.again.push(path);
             }
         }
         Ok(())
@@ -602,7 +631,6 @@ impl Lanes<'_> {
             if self.link.under_way[slot(Lane::Live)].is_full() {
                 if head.0 - self.link.live_next.0 > LIVE_BEHIND_MAX {
                     self.link.bulk.until = head;
-                    self.link.bulk.told = false;
                     self.link.live_next = head.next();
                 }
                 return Ok(());
@@ -612,17 +640,34 @@ impl Lanes<'_> {
                 self.link.live_next = head.next();
             }
             for logged in chunk {
-                if self.link.under_way[slot(Lane::Live)].is_full() {
-                    break;
+                let seq = logged.entry.seq;
+                if self.engine.lane_to_tell(seq) == Lane::Live {
+                    if self.link.under_way[slot(Lane::Live)].is_full() {
+                        break;
+                    }
+                    self.announce(cx, logged, Lane::Live)?;
+                } else if self.is_news(cx, &logged.path, &logged.entry)? {
+                    self.link.bulk.until = seq;
                 }
-                self.link.live_next = logged.entry.seq.next();
-                self.announce(cx, logged, Lane::Live)?;
+                self.link.live_next = seq.next();
             }
         }
         Ok(())
     }
 
     fn bulk(&mut self, cx: &mut Cx<'_>) -> Result<(), IndexError> {
+        self.fill_bulk(cx)?;
+        if let Some(through) = self.link.bulk.untold.take_if(|head| *head < self.link.bulk.next) {
+            cx.effects.push(Effect::Send {
+                peer: self.name.clone(),
+                lane: Lane::Bulk,
+                message: ShareMessage::CaughtUp { through },
+            });
+        }
+        Ok(())
+    }
+
+    fn fill_bulk(&mut self, cx: &mut Cx<'_>) -> Result<(), IndexError> {
         while self.link.bulk.next <= self.link.bulk.until {
             if self.link.under_way[slot(Lane::Bulk)].is_full() {
                 return Ok(());
@@ -636,47 +681,55 @@ impl Lanes<'_> {
                 if self.link.under_way[slot(Lane::Bulk)].is_full() {
                     break;
                 }
-                self.link.bulk.next = logged.entry.seq.next();
-                self.announce(cx, logged, Lane::Bulk)?;
+                let next = logged.entry.seq.next();
+                if !self.announce(cx, logged, Lane::Bulk)? {
+                    return Ok(());
+                }
+                self.link.bulk.next = next;
             }
-        }
-        if !self.link.bulk.told {
-            self.link.bulk.told = true;
-            cx.effects.push(Effect::Send {
-                peer: self.name.clone(),
-                lane: Lane::Bulk,
-                message: ShareMessage::CaughtUp { through: self.link.bulk.until },
-            });
         }
         Ok(())
     }
 
-    /// Tells the peer of a path, after the names above it.
-    fn announce(&mut self, cx: &mut Cx<'_>, logged: Logged, lane: Lane) -> Result<(), IndexError> {
+    /// Tells the peer of a path, after the names above it. False if the bulk lane has to wait with it for
+    /// the live one.
+    fn announce(
+        &mut self,
+        cx: &mut Cx<'_>,
+        logged: Logged,
+        lane: Lane,
+    ) -> Result<bool, IndexError> {
         if !self.is_news(cx, &logged.path, &logged.entry)? {
-            return Ok(());
+            return Ok(true);
         }
-        if !logged.entry.record.is_tombstone() && !self.tell_above(cx, &logged.path, lane)? {
-            return Ok(());
+        if !logged.entry.record.is_tombstone() {
+            match self.tell_above(cx, &logged.path, lane)? {
+                None => {}
+                Some((_, Lane::Live)) if lane == Lane::Bulk => return Ok(false),
+                Some((above, _)) => {
+                    self.link.below.entry(above).or_default().push(logged.path);
+                    return Ok(true);
+                }
+            }
         }
-        self.tell(cx, logged, lane)
+        self.tell(cx, logged, lane)?;
+        Ok(true)
     }
 
-    /// Tells of all names above a path that the peer does not know as they are. False if the path waits
-    /// for one of which an older state is under way.
+    /// Tells of all names above a path that the peer does not know as they are. Returns the name that the
+    /// path has to wait for, and the lane in which that is under way, if there is one.
     fn tell_above(
         &mut self,
         cx: &mut Cx<'_>,
         path: &SharePath,
         lane: Lane,
-    ) -> Result<bool, IndexError> {
+    ) -> Result<Option<(SharePath, Lane)>, IndexError> {
         let above: Vec<_> =
             path.ancestors().take_while(|above| !self.told.contains(above)).collect();
         for above in above.into_iter().rev() {
             if let Some(entry) = cx.index.entry(&above)?.filter(|entry| entry.seq > Seq::ZERO) {
-                if self.link.flying.get(&above).is_some_and(|seq| *seq < entry.seq) {
-                    self.link.below.entry(above).or_default().push(path.clone());
-                    return Ok(false);
+                if let Some(flies_in) = self.link.flies_apart(&above, entry.seq, lane) {
+                    return Ok(Some((above, flies_in)));
                 }
                 if self.is_news(cx, &above, &entry)? {
                     self.tell(cx, Logged { path: above.clone(), entry }, lane)?;
@@ -684,12 +737,12 @@ impl Lanes<'_> {
             }
             self.told.insert(above);
         }
-        Ok(true)
+        Ok(None)
     }
 
     fn tell(&mut self, cx: &mut Cx<'_>, logged: Logged, lane: Lane) -> Result<(), IndexError> {
         let Logged { path, entry } = logged;
-        let moved_from = self.moved_from(cx, entry.seq)?;
+        let moved_from = self.moved_from(cx, entry.seq, lane)?;
         let inline = self.inline(cx, &path, &entry, lane, moved_from.is_some())?;
         let (bytes, carries) = match inline.as_ref().map(|installed| &installed.content) {
             Some(Content::File { size, hash }) => (*size, Some(*hash)),
@@ -721,14 +774,18 @@ impl Lanes<'_> {
     }
 
     /// Returns the old name's record to travel with the new name's, if that was a rename.
-    fn moved_from(&mut self, cx: &Cx<'_>, seq: Seq) -> Result<Option<Moved>, IndexError> {
+    fn moved_from(
+        &mut self,
+        cx: &Cx<'_>,
+        seq: Seq,
+        lane: Lane,
+    ) -> Result<Option<Moved>, IndexError> {
         let Some(from) = self.engine.moves.get(&seq) else { return Ok(None) };
         let Some(entry) = cx.index.entry(from)? else { return Ok(None) };
         if !entry.record.is_tombstone() || !self.is_news(cx, from, &entry)? {
             return Ok(None);
         }
-        let flight =
-            Flight { path: from.clone(), lane: Lane::Live, bytes: 0, carries: None, live: false };
+        let flight = Flight { path: from.clone(), lane, bytes: 0, carries: None, live: false };
         self.link.take_off(entry.seq, flight);
         Ok(Some(Moved { seq: entry.seq, path: from.clone(), record: entry.record }))
     }
@@ -768,7 +825,7 @@ impl Lanes<'_> {
         let Some(installed) = &entry.installed else { return Ok(None) };
         // At the first exchange the peer may have what a scan finds here, while the link is up
         // too; what the watcher saw is new.
-        let is_new = || lane == Lane::Live && self.engine.recent.contains_key(&entry.seq);
+        let is_new = || self.engine.recent.contains_key(&entry.seq);
         let allowed = !moved && (self.link.bulk.inline || is_new());
         let Content::File { size, hash } = installed.content else { return Ok(None) };
         let small = size <= INLINE_LEN_MAX && size > 0;

@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use recsync_proto::SharePath;
+use recsync_proto::message::Lane;
 
 use super::effect::{Hint, Noticed};
 
@@ -40,9 +41,9 @@ pub struct Settle {
 }
 
 fn line(noticed: Noticed) -> usize {
-    match noticed {
-        Noticed::Watcher(_) => 0,
-        Noticed::Along(_) | Noticed::Scan => 1,
+    match noticed.lane() {
+        Lane::Live => 0,
+        Lane::Bulk => 1,
     }
 }
 

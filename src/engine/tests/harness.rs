@@ -439,7 +439,7 @@ impl Node {
         self.log
             .iter()
             .filter_map(|effect| match effect {
-                Effect::Apply(op) => Some(op),
+                Effect::Apply { op, .. } => Some(op),
                 _ => None,
             })
             .collect()
@@ -597,6 +597,13 @@ impl World {
         let hint = if matches!(what, What::File(_)) { Hint::Written } else { Hint::Created };
         self.nodes[of].disk.put(&path, what, mode);
         self.notice(of, &path, hint);
+    }
+
+    /// Makes a file of which the watcher does not tell.
+    pub(super) fn make_unheard(&mut self, of: usize, text: &str, bytes: &str) {
+        let heard = self.nodes[of].inbox.len();
+        self.make(of, text, What::File(bytes.into()));
+        self.nodes[of].inbox.truncate(heard);
     }
 
     pub(super) fn mkdir(&mut self, of: usize, text: &str) {
@@ -837,7 +844,7 @@ impl World {
         let node = &mut self.nodes[of];
         node.log.push(effect.clone());
         match effect {
-            Effect::Look { .. } | Effect::Apply(_) | Effect::Fetch { .. } | Effect::Scan(_) => {
+            Effect::Look { .. } | Effect::Apply { .. } | Effect::Fetch { .. } | Effect::Scan(_) => {
                 node.jobs.push(effect);
             }
             Effect::Announce(announce) => {
@@ -913,7 +920,7 @@ impl World {
                 let look = self.nodes[of].disk.look(&path, installed.as_ref());
                 self.input(of, Input::Looked { path, look });
             }
-            Effect::Apply(op) => {
+            Effect::Apply { op, .. } => {
                 let outcome = match self.nodes[of].disk.apply(&op) {
                     Ok((done, seen)) => {
                         for (path, hint) in seen {

@@ -274,7 +274,7 @@ fn bytes_that_are_being_put_in_place_while_others_give_them_up_stay() {
     // The node that has it is found before anyone says again that it is gone; and the disk is slow.
     world.cut(0, 1);
     meet_stranger(&mut world);
-    let number = wait_for(&mut world, |job| matches!(job, Effect::Apply(_)));
+    let number = wait_for(&mut world, |job| matches!(job, Effect::Apply { .. }));
     let put = world.nodes[0].jobs.remove(number);
     world.cut(0, 2);
     world.link(0, 1);

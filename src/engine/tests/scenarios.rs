@@ -1,12 +1,13 @@
 //! What users do on one node or two, and what must come of it.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use recsync_proto::message::{AckState, Lane, ShareMessage};
 use recsync_proto::{Content, Seq};
 
 use super::harness::{START_NS, What, World, file, path};
-use crate::engine::{Action, AppliedKind, Effect, Event, Hint, Input, Noticed, Saved};
+use crate::engine::{Action, Announce, AppliedKind, Effect, Event, Hint, Input, Noticed, Saved};
 use crate::index::IndexRead as _;
 use crate::tree::TreeError;
 
@@ -931,6 +932,76 @@ fn a_live_lane_that_falls_behind_hands_over_to_the_bulk_lane() {
     world.settle();
     world.check_quiet();
     assert_eq!(world.nodes[1].disk.objects.len(), 512 + 200 + 512);
+}
+
+/// Moves a directory with so many files in.
+fn bring_along(world: &mut World, of: usize, dir: &str, files: usize) {
+    world.mkdir(of, dir);
+    for call in 0..files {
+        let text = format!("{dir}/{call:04}");
+        world.make_unheard(of, &text, &format!("call {call}"));
+        let noticed = Noticed::Along(world.now);
+        let input = Input::Dirty { path: path(&text), hint: Hint::Written, noticed };
+        world.nodes[of].inbox.push_back(input);
+    }
+}
+
+#[test]
+fn a_call_is_told_of_at_once_while_a_backlog_waits() {
+    let mut world = World::pair();
+    world.mkdir(0, "backlog");
+    world.settle();
+    // More than both lanes take.
+    bring_along(&mut world, 0, "backlog", 1_500);
+    // No acknowledgement comes: all room of the backlog is taken.
+    world.run_only(0, world.now + SECOND);
+    let count = world.nodes[0].announced().len();
+    assert!(count < 1_500, "{count}");
+    let old = |announce: &&&Announce| announce.path != path("backlog");
+    let announced = world.nodes[0].announced();
+    assert!(announced.iter().filter(old).all(|announce| announce.lane == Lane::Bulk));
+    world.write(0, "call", "a call");
+    world.run_only(0, world.now + SECOND);
+    let announced = world.nodes[0].announced();
+    let new: Vec<_> = announced[count..].iter().map(|one| (one.lane, one.path.clone())).collect();
+    assert_eq!(new, [(Lane::Live, path("call"))]);
+    let inline = announced.iter().filter(|announce| announce.inline.is_some()).count();
+    assert_eq!(inline, 512 + 1, "what came along is new to the peer, small, and travels inside");
+    world.settle();
+    world.check_quiet();
+    assert_eq!(world.nodes[1].disk.objects.len(), 1_500 + 2);
+}
+
+#[test]
+fn a_directory_is_told_of_before_what_came_along_with_it() {
+    let mut world = with_files(&[("d", "a file")]);
+    // It takes the file's name, and its own lane is slow.
+    world.hold_up(0, 1, Lane::Live);
+    world.remove(0, "d");
+    bring_along(&mut world, 0, "d", 3);
+    world.settle();
+    world.let_go();
+    world.settle();
+    world.check_quiet();
+    assert_eq!(world.nodes[1].disk.objects.len(), 1 + 3, "no copy of the file, which has no rival");
+}
+
+#[test]
+fn a_call_is_put_in_place_as_one_and_a_backlog_as_one() {
+    let mut world = World::pair();
+    // More than both lanes take.
+    bring_along(&mut world, 0, "backlog", 1_500);
+    world.write(0, "new/call", "a call");
+    world.settle();
+    world.check_quiet();
+    let is_live = |effect: &Effect| match effect {
+        Effect::Apply { op, lane } => Some((op.path.clone(), *lane == Lane::Live)),
+        _ => None,
+    };
+    let lanes: BTreeMap<_, _> = world.nodes[1].log.iter().filter_map(is_live).collect();
+    assert!(lanes[&path("new/call")]);
+    assert!(lanes[&path("backlog")], "a call may be in the directory");
+    assert!((0..1_500).all(|call| !lanes[&path(&format!("backlog/{call:04}"))]));
 }
 
 #[test]

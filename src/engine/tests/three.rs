@@ -5,6 +5,7 @@ use std::time::Duration;
 use recsync_proto::message::{Lane, ShareMessage};
 
 use super::harness::{Dice, What, World, path};
+use crate::engine::{Hint, Input, Noticed};
 use crate::index::IndexRead as _;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -270,4 +271,25 @@ fn histories_of_three_and_four_nodes_end_equal() {
         }
         assert!(world.nodes[0].disk.objects.values().any(|object| object.what != What::Dir));
     }
+}
+
+#[test]
+fn a_call_is_passed_on_before_a_backlog() {
+    let mut world = linked(&["fs1", "fs2", "fs3"], &LINE);
+    world.write(0, "call", "a call");
+    for backlog in 0..3 {
+        let input = Input::Dirty {
+            path: path(&format!("old{backlog}")),
+            hint: Hint::Written,
+            noticed: Noticed::Scan,
+        };
+        world.make_unheard(0, &format!("old{backlog}"), "an old call");
+        world.nodes[0].inbox.push_back(input);
+    }
+    world.settle();
+    world.check_quiet();
+    let announced = world.nodes[1].announced();
+    let live = announced.iter().filter(|announce| announce.lane == Lane::Live);
+    assert_eq!(live.map(|announce| announce.path.clone()).collect::<Vec<_>>(), [path("call")]);
+    assert_eq!(announced.len(), 4);
 }

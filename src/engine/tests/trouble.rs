@@ -109,7 +109,7 @@ fn what_was_seen_before_a_scan_does_not_enter_the_index_behind_it() {
         world.write(writer, "d/1.wav", "a call");
         let is_it = |job: &Effect| match job {
             Effect::Look { path, .. } => writer == 0 && path.name() == b"1.wav",
-            Effect::Apply(op) => op.path.name() == b"1.wav",
+            Effect::Apply { op, .. } => op.path.name() == b"1.wav",
             _ => false,
         };
         let answer = hold(&mut world, 0, is_it);
@@ -178,7 +178,7 @@ fn files_that_lost_bytes_when_the_machine_went_down_are_fetched_back() {
 fn what_is_gone_was_not_the_version_that_came_after_it() {
     let mut world = with_calls(1);
     world.remove(1, "d/0.wav");
-    hold(&mut world, 0, |job| matches!(job, Effect::Apply(_)));
+    hold(&mut world, 0, |job| matches!(job, Effect::Apply { .. }));
     world.nodes[0].disk.shows.insert(path("d/0.wav"), Look::Busy);
     world.restart(0);
     world.write(1, "d/0.wav", "call 0");
@@ -1028,7 +1028,7 @@ fn what_is_on_its_way_out_is_not_acknowledged_as_there() {
     world.forget();
     world.remove(0, "a.wav");
     let is_removal =
-        |effect: &Effect| matches!(effect, Effect::Apply(op) if op.action == Action::Remove);
+        |effect: &Effect| matches!(effect, Effect::Apply { op, .. } if op.action == Action::Remove);
     let removed = hold(&mut world, 1, is_removal);
     // Meanwhile a peer tells of the same bytes, which the index still has as installed.
     world.let_go();
@@ -1113,7 +1113,7 @@ fn what_an_earlier_run_put_in_place_is_no_version_of_this_nodes_own() {
         let mut world = World::pair();
         world.write(0, "call.wav", "hello");
         let call = path("call.wav");
-        hold(&mut world, 1, |job| matches!(job, Effect::Apply(op) if op.path == call));
+        hold(&mut world, 1, |job| matches!(job, Effect::Apply { op, .. } if op.path == call));
         world.cut(0, 1);
         next(&mut world);
         world.run_only(0, world.now + SECOND);

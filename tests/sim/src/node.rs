@@ -461,10 +461,10 @@ impl Node {
 impl Life {
     fn hand_out(&mut self, effect: Effect, now: Duration, wants: &mut Wants) {
         match effect {
-            Effect::Look { path, installed, hint } => {
+            Effect::Look { path, installed, hint, .. } => {
                 self.tasks.push(Task::Look(path, installed, hint));
             }
-            Effect::Apply(op) => {
+            Effect::Apply { op, .. } => {
                 let is_file = op.expect.is_some_and(|expect| expect.kind == Kind::File);
                 if op.action == Action::Remove && is_file {
                     self.removing.insert(op.id);
@@ -634,14 +634,16 @@ impl Life {
 
     fn report(&mut self, reports: Vec<Report>, at: Duration) {
         for report in reports {
-            match report {
-                Report::Dirty(path, _)
-                    if self.muted.get(&path).is_some_and(|&until| at < until) => {}
-                Report::Dirty(path, hint) => {
-                    let noticed = Noticed::Watcher(at);
-                    self.inputs.push_back(Input::Dirty { path, hint, noticed });
+            let (path, hint, noticed) = match report {
+                Report::Dirty(path, hint) => (path, hint, Noticed::Watcher(at)),
+                Report::Along(path, hint) => (path, hint, Noticed::Along(at)),
+                Report::Scan(dir) => {
+                    self.inputs.push_back(Input::Scan(dir));
+                    continue;
                 }
-                Report::Scan(dir) => self.inputs.push_back(Input::Scan(dir)),
+            };
+            if self.muted.get(&path).is_none_or(|&until| at >= until) {
+                self.inputs.push_back(Input::Dirty { path, hint, noticed });
             }
         }
     }

@@ -34,7 +34,7 @@ impl Rows {
     /// to do nothing.
     pub fn after(&mut self, index: &Memory, told: &[SharePath], effects: &[Effect]) {
         for effect in effects {
-            if let Effect::Apply(op) = effect
+            if let Effect::Apply { op, .. } = effect
                 && let Some(row) = plan_row(index, &op.path)
             {
                 self.plan[row as usize] += 1;

@@ -19,6 +19,8 @@ use crate::fs::{Change, Id};
 pub enum Report {
     /// A path may have changed.
     Dirty(SharePath, Hint),
+    /// Likewise; it was found in a directory that was moved here.
+    Along(SharePath, Hint),
     /// A directory and all below it must be compared with the index.
     Scan(SharePath),
 }
@@ -38,7 +40,7 @@ impl Watcher {
     /// Watches every directory; the scan that must follow is the first report.
     pub fn start<M: Meanwhile>(tree: &SimTree<M>, room: usize) -> (Self, Vec<Report>) {
         let mut watcher = Watcher { dirs: BTreeMap::new(), unlisted: BTreeSet::new(), room };
-        watcher.renew(tree, &SharePath::root(), &mut Vec::new());
+        watcher.renew(tree, &SharePath::root(), Report::Dirty, &mut Vec::new());
         (watcher, vec![Report::Scan(SharePath::root())])
     }
 
@@ -47,7 +49,7 @@ impl Watcher {
         let mut reports = Vec::new();
         for path in self.unlisted.clone() {
             // What is in it was not heard of, and is no news: a scan tells.
-            self.renew(tree, &path, &mut Vec::new());
+            self.renew(tree, &path, Report::Dirty, &mut Vec::new());
             reports.push(Report::Scan(path));
         }
         let notices = tree.disk().fs.take_notices();
@@ -57,7 +59,7 @@ impl Watcher {
         if notices.len() > self.room {
             self.dirs.clear();
             tree.disk().fs.unwatch_all();
-            self.renew(tree, &SharePath::root(), &mut Vec::new());
+            self.renew(tree, &SharePath::root(), Report::Dirty, &mut Vec::new());
             return vec![Report::Scan(SharePath::root())];
         }
         for notice in notices {
@@ -72,17 +74,19 @@ impl Watcher {
                 Change::MovedFrom => Hint::MovedAway,
             };
             reports.push(Report::Dirty(path.clone(), hint));
+            let came = notice.change == Change::MovedTo;
+            let found = if came { Report::Along } else { Report::Dirty };
             let known = self.dirs.values().any(|dir| *dir == path);
             match notice.change {
                 Change::Created if notice.is_dir && !known => {
-                    self.renew(tree, &path, &mut reports);
+                    self.renew(tree, &path, found, &mut reports);
                 }
                 Change::MovedTo | Change::MovedFrom | Change::Deleted if known => {
                     self.forget(tree, &path);
-                    self.renew(tree, &path, &mut reports);
+                    self.renew(tree, &path, found, &mut reports);
                     reports.push(Report::Scan(path));
                 }
-                Change::MovedTo => self.renew(tree, &path, &mut reports),
+                Change::MovedTo => self.renew(tree, &path, found, &mut reports),
                 _ => {}
             }
         }
@@ -105,11 +109,13 @@ impl Watcher {
         });
     }
 
-    /// Watches a directory, if one is there, then lists it: what is in it may be news.
+    /// Watches a directory, if one is there, then lists it: what is in it may be news, and is reported as
+    /// `found`.
     fn renew<M: Meanwhile>(
         &mut self,
         tree: &SimTree<M>,
         path: &SharePath,
+        found: fn(SharePath, Hint) -> Report,
         reports: &mut Vec<Report>,
     ) {
         {
@@ -137,9 +143,11 @@ impl Watcher {
         self.unlisted.remove(path);
         for entry in entries {
             let Ok(below) = path.join(&entry.name) else { continue };
-            reports.push(Report::Dirty(below.clone(), Hint::Created));
-            if entry.kind != Some(Kind::File) {
-                self.renew(tree, &below, reports);
+            let is_file = entry.kind == Some(Kind::File);
+            let hint = if is_file { Hint::Written } else { Hint::Created };
+            reports.push(found(below.clone(), hint));
+            if !is_file {
+                self.renew(tree, &below, found, reports);
             }
         }
     }
