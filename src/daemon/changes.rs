@@ -62,7 +62,7 @@ impl Changes {
                 state.waiting.drain(..count).collect()
             };
             for (id, outcome) in apply::run(&*site.tree, batch) {
-                site.input(Input::Applied { id, outcome });
+                site.input(self.lane, Input::Applied { id, outcome });
             }
         }
     }

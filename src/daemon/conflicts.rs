@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use recsync_proto::message::Lane;
 use recsync_proto::{Content, SharePath};
 
 use super::Node;
@@ -269,7 +270,7 @@ impl Desk<'_> {
         let noticed = Noticed::Watcher(self.node.clock.now().mono);
         for path in paths {
             let path = path.clone();
-            self.site.input(Input::Dirty { path, hint: Hint::Written, noticed });
+            self.site.input(Lane::Live, Input::Dirty { path, hint: Hint::Written, noticed });
         }
     }
 }

@@ -11,6 +11,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use recsync_proto::message::Lane;
 use recsync_proto::{Dot, NodeName, Seq, SharePath};
 
 use super::board::ShareBoard;
@@ -250,7 +251,7 @@ impl Worker {
         // The engine remembers it; a share where nothing happens is let sleep.
         if self.room != Some(bytes) {
             self.room = Some(bytes);
-            self.site.input(Input::Room { bytes });
+            self.site.input(Lane::Live, Input::Room { bytes });
         }
         Ok(false)
     }
@@ -344,7 +345,7 @@ impl Worker {
                     self.note(vec![write]);
                     let noticed = Noticed::Watcher(self.common.clock.now().mono);
                     let (share, hint) = (Some(self.site.name.clone()), Hint::Created);
-                    self.site.input(Input::Dirty { path: to.clone(), hint, noticed });
+                    self.site.input(Lane::Live, Input::Dirty { path: to.clone(), hint, noticed });
                     let message = format!(
                         "somebody went on writing to it after it had been {} from elsewhere: what was \
                          written is kept as {to}",

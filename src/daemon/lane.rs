@@ -184,7 +184,7 @@ impl Worker {
 
     fn look_again(&self, path: SharePath) {
         let noticed = Noticed::Scan;
-        self.site.input(Input::Dirty { path, hint: Hint::Written, noticed });
+        self.site.input(Lane::Bulk, Input::Dirty { path, hint: Hint::Written, noticed });
     }
 }
 

@@ -18,6 +18,7 @@ mod credit;
 mod desk;
 mod gate;
 mod host;
+mod inbox;
 mod keeper;
 mod lag;
 mod lane;

@@ -6,6 +6,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use recsync_proto::SharePath;
+use recsync_proto::message::Lane;
 
 use super::board::ShareBoard;
 use super::share::{Common, ToShare};
@@ -113,7 +114,7 @@ impl Worker {
                 return ControlFlow::Break(());
             }
             let ScanItem { path, hint } = item;
-            self.site.input(Input::Dirty { path, hint, noticed: Noticed::Scan });
+            self.site.input(Lane::Bulk, Input::Dirty { path, hint, noticed: Noticed::Scan });
             ControlFlow::Continue(())
         };
         let result = self
@@ -125,7 +126,7 @@ impl Worker {
             Ok(Ok(report)) => {
                 self.tell(&report);
                 for path in report.again(dir) {
-                    self.site.input(Input::Unreadable(path));
+                    self.site.input(Lane::Bulk, Input::Unreadable(path));
                 }
                 if dir.is_root() {
                     let swept = apply::sweep_transfers(&*self.site.tree, now.wall_ns);
@@ -144,7 +145,7 @@ impl Worker {
 
     fn failed(&self, dir: &SharePath, why: String) {
         self.problem("scan", Some(dir.clone()), why);
-        self.site.input(Input::Unreadable(dir.clone()));
+        self.site.input(Lane::Bulk, Input::Unreadable(dir.clone()));
     }
 
     fn tell(&self, report: &ScanReport) {

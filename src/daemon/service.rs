@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use recsync_proto::message::{DigestEntry, DigestKind};
+use recsync_proto::message::{DigestEntry, DigestKind, Lane};
 use recsync_proto::{NodeName, Owner, ShareName, SharePath};
 
 use super::accept::{self, AcceptError};
@@ -169,7 +169,7 @@ impl Host {
         let name = &self.name;
         let confirm = decision == Decision::Confirm;
         if held.reason == PauseReason::MassDelete {
-            self.tell(ToShare::Input(Input::Decide { confirm }));
+            self.tell(ToShare::Input(Lane::Live, Input::Decide { confirm }));
             let message = if confirm {
                 format!("{name}: the deletes go on")
             } else {

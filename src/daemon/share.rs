@@ -7,7 +7,7 @@ use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr as _;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -20,6 +20,7 @@ use super::board::{Running, ShareBoard, Stage};
 use super::changes::Changes;
 use super::credit::Pass;
 use super::desk::Desk;
+use super::inbox::Inbox;
 use super::keeper::Keeper;
 use super::lane::{LaneThread, Outgoing};
 use super::pool::PoolHandle;
@@ -40,8 +41,6 @@ use crate::transfer::{FetchOutput, Fetcher, Outlines, Want};
 use crate::tree::{Disk, RootError, RootId, Tree as _};
 use crate::watch::{self, Watcher};
 
-/// Inputs taken together, and committed together.
-const BATCH_MAX: usize = 256;
 /// How often the root is checked when nothing else asks for it.
 const ROOT_CHECK: Duration = Duration::from_secs(1);
 
@@ -53,8 +52,8 @@ const STARTS_OVER: &str = "the index starts over: the share is compared with the
 
 /// What the share's loop can be told.
 pub(super) enum ToShare {
-    /// Something for the engine.
-    Input(Input),
+    /// Something for the engine, and whether it is of a new change or of the backlog.
+    Input(Lane, Input),
     /// A link to a peer came up.
     LinkUp(Link),
     /// The link with this number went down.
@@ -86,10 +85,24 @@ pub(super) enum ToShare {
     Stop,
 }
 
+impl ToShare {
+    /// Returns the lane in which it waits for the loop. What has to keep its order is in one.
+    pub(super) fn lane(&self) -> Lane {
+        match self {
+            // Most are of the backlog, and nothing waits for the others.
+            ToShare::Heard { message: ShareMessage::Acks(_), .. }
+            | ToShare::Watch(watch::Event::Dirty { came_along: true, .. })
+            | ToShare::Scanned(_) => Lane::Bulk,
+            ToShare::Input(lane, _) | ToShare::Heard { lane, .. } => *lane,
+            _ => Lane::Live,
+        }
+    }
+}
+
 impl std::fmt::Debug for ToShare {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            ToShare::Input(input) => write!(f, "Input({input:?})"),
+            ToShare::Input(lane, input) => write!(f, "Input({lane:?}, {input:?})"),
             ToShare::LinkUp(link) => write!(f, "LinkUp({link:?})"),
             ToShare::LinkDown(peer, link) => write!(f, "LinkDown({peer}, {link})"),
             ToShare::Heard { peer, message, .. } => write!(f, "Heard({peer}, {message:?})"),
@@ -225,7 +238,7 @@ pub(super) fn run(
         engine.replan();
     }
     for path in dirty {
-        site.input(Input::Dirty { path, hint: Hint::Written, noticed: Noticed::Scan });
+        site.input(Lane::Bulk, Input::Dirty { path, hint: Hint::Written, noticed: Noticed::Scan });
     }
 
     let scanner = Scanner::start(site.clone(), common.clone(), board.clone()).map_err(system)?;
@@ -270,7 +283,7 @@ pub(super) fn run(
     for link in connect(inbox) {
         site.tell(ToShare::LinkUp(link));
     }
-    let result = share.run(&waiting);
+    let result = share.run(Inbox::new(waiting));
 
     board.stopped();
     site.stop();
@@ -425,7 +438,10 @@ fn fetched(site: &Site, metrics: &Metrics, output: FetchOutput) -> Option<NodeNa
                 let label = metrics::SavedBy::new(site.name.clone(), Saved::Delta);
                 metrics.saved_bytes.with(label).inc_by(reused);
             }
-            site.input(Input::Fetched { path, hash, source: source.map_err(Into::into) });
+            site.input(
+                Lane::Bulk,
+                Input::Fetched { path, hash, source: source.map_err(Into::into) },
+            );
             None
         }
     }
@@ -469,7 +485,7 @@ struct Loop {
 }
 
 impl Loop {
-    fn run(&mut self, waiting: &Receiver<ToShare>) -> Result<End, ShareError> {
+    fn run(&mut self, mut inbox: Inbox) -> Result<End, ShareError> {
         loop {
             let now = self.common.clock.now();
             let due = self.engine.next_due().unwrap_or(self.root_due);
@@ -479,30 +495,19 @@ impl Loop {
             } else {
                 due.saturating_sub(now.mono)
             };
-            let first = match waiting.recv_timeout(wait) {
-                Ok(first) => Some(first),
-                Err(RecvTimeoutError::Timeout) => None,
-                Err(RecvTimeoutError::Disconnected) => return Ok(self.end),
-            };
-            let rest = std::iter::from_fn(|| waiting.try_recv().ok());
-            let batch: Vec<ToShare> = first.into_iter().chain(rest).take(BATCH_MAX).collect();
-            if !self.batch(batch)? {
+            if !inbox.begin(wait) || !self.batch(&mut inbox)? {
                 return Ok(self.end);
             }
         }
     }
 
     /// Steps the engine through a batch, commits, and hands the effects out. False to stop.
-    fn batch(&mut self, batch: Vec<ToShare>) -> Result<bool, ShareError> {
+    fn batch(&mut self, inbox: &mut Inbox) -> Result<bool, ShareError> {
         let now = self.common.clock.now();
-        let absence = |what: &ToShare| {
-            matches!(what, ToShare::Input(Input::Looked { look: Look::Absent, .. }))
-        };
-        // Nothing counts as gone from a root that is itself not there.
-        if now.mono >= self.root_due || batch.iter().any(absence) {
-            self.site.tree.check_root()?;
-            self.root_due = now.mono + ROOT_CHECK;
+        if now.mono >= self.root_due {
+            self.check_root(now)?;
         }
+        let mut saw_absence = false;
         if now.mono >= self.witness_due {
             self.renew_witness(now)?;
         }
@@ -511,10 +516,16 @@ impl Loop {
             effects.extend(self.rescan(now)?);
         }
         let mut inputs = 0_usize;
-        for what in batch {
+        while let Some(what) = inbox.take() {
             match what {
-                ToShare::Input(input) => {
+                ToShare::Input(_, input) => {
                     inputs += 1;
+                    // Nothing counts as gone from a root that is itself not there. All of the batch was
+                    // looked at before this.
+                    let is_absence = matches!(input, Input::Looked { look: Look::Absent, .. });
+                    if is_absence && !std::mem::replace(&mut saw_absence, true) {
+                        self.check_root(now)?;
+                    }
                     effects.extend(self.step(now, input)?);
                 }
                 ToShare::LinkUp(link) => {
@@ -577,6 +588,10 @@ impl Loop {
         if doubted && !self.engine.doubts_files() {
             self.store.set_boot(&sys::boot_id())?;
         }
+        // Looks rest on nothing that is to be committed.
+        let (looks, effects): (Vec<_>, Vec<_>) =
+            effects.into_iter().partition(|effect| matches!(effect, Effect::Look { .. }));
+        self.hand_out(now, looks);
         Failpoint::CommitBegun.hit();
         self.store.commit()?;
         Failpoint::Committed.hit();
@@ -589,6 +604,12 @@ impl Loop {
         self.hand_out(now, effects);
         Failpoint::HandedOut.hit();
         Ok(true)
+    }
+
+    fn check_root(&mut self, now: Now) -> Result<(), ShareError> {
+        self.site.tree.check_root()?;
+        self.root_due = now.mono + ROOT_CHECK;
+        Ok(())
     }
 
     /// Two quiet nodes write nothing.
@@ -768,7 +789,7 @@ impl Loop {
             let installed = installed.as_ref();
             let (tree, synced, settle) = (&*site.tree, &site.synced, site.settle());
             let look = observe::look(tree, synced, &path, installed, hint, settle, wall_ns);
-            site.input(Input::Looked { path, look });
+            site.input(lane, Input::Looked { path, look });
         });
     }
 

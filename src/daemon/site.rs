@@ -70,9 +70,9 @@ impl Site {
         }
     }
 
-    /// Hands an input to the engine.
-    pub(super) fn input(&self, input: Input) {
-        self.tell(ToShare::Input(input));
+    /// Hands an input to the engine: of a new change, or of the backlog.
+    pub(super) fn input(&self, lane: Lane, input: Input) {
+        self.tell(ToShare::Input(lane, input));
     }
 
     /// Notes the link in use to a peer, or that there is none.

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use recsync_proto::message::Lane;
 use recsync_proto::path::Escaped;
 use recsync_proto::record::hash_of;
 use recsync_proto::{Content, ShareName, SharePath};
@@ -115,7 +116,7 @@ impl Node {
                 site.tell(ToShare::Note(vec![write]));
                 let noticed = Noticed::Watcher(self.clock.now().mono);
                 let (path, hint) = (to.clone(), Hint::Created);
-                site.input(Input::Dirty { path, hint, noticed });
+                site.input(Lane::Live, Input::Dirty { path, hint, noticed });
                 answer.count += 1;
                 if answer.paths.len() < NAMED_MAX {
                     answer.paths.push(to.to_string());

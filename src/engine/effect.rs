@@ -38,7 +38,8 @@ pub enum Hint {
 pub enum Noticed {
     /// The watcher, at this monotonic time.
     Watcher(Duration),
-    /// The watcher, at this monotonic time, in a directory that was moved here with it.
+    /// The watcher, at this monotonic time: in a directory that was moved here with it, or where an
+    /// operation is under way.
     Along(Duration),
     /// A scan; the change is as old as the object's ctime.
     Scan,

@@ -53,6 +53,11 @@ impl Engine {
             // By the time of the look another directory may have the name.
             self.moved_away(cx, &path)?;
         }
+        let noticed = match noticed {
+            // Most likely the echo of what is being done there: a new change does not wait for it.
+            Noticed::Watcher(at) if self.locked.contains(&path) => Noticed::Along(at),
+            noticed => noticed,
+        };
         self.dirty(cx, path, hint, noticed);
         Ok(())
     }
@@ -197,7 +202,7 @@ impl Engine {
                 self.settle_owed(path, AckState::Held);
             }
             Look::Unchanged => {
-                if matches!(dirt.noticed, Noticed::Watcher(_)) {
+                if dirt.noticed != Noticed::Scan {
                     cx.event(Event::EchoSuppressed);
                 }
                 self.reconsider(cx, path)?;

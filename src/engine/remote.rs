@@ -36,7 +36,8 @@ const SEQ_LOST_MAX: u64 = 1 << 32;
 const TWIN_LEN_MIN: u64 = 4 << 10;
 /// Names of the same bytes that are looked through for one which the peer has.
 const TWINS_ASKED: usize = 4;
-/// Log positions read at once.
+/// Log positions read at once, at first and at most.
+const LOG_CHUNK_MIN: usize = 8;
 const LOG_CHUNK: usize = 128;
 
 /// What the engine keeps of one configured peer.
@@ -668,12 +669,15 @@ impl Lanes<'_> {
     }
 
     fn fill_bulk(&mut self, cx: &mut Cx<'_>) -> Result<(), IndexError> {
+        // Mostly there is room for few.
+        let mut len = LOG_CHUNK_MIN;
         while self.link.bulk.next <= self.link.bulk.until {
             if self.link.under_way[slot(Lane::Bulk)].is_full() {
                 return Ok(());
             }
             let Bulk { next, until, .. } = self.link.bulk;
-            let chunk = cx.index.log(next, until, LOG_CHUNK)?;
+            let chunk = cx.index.log(next, until, len)?;
+            len = LOG_CHUNK.min(len * 2);
             if chunk.is_empty() {
                 self.link.bulk.next = until.next();
             }

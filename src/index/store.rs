@@ -2,9 +2,11 @@
 //!
 //! **Invariant:** one process has the writer, by a lock on a file beside the database; what
 //! `commit` returned for survives a power cut (WAL, synchronous=FULL).
-//! **May not:** hold more of the index in memory than its page cache.
+//! **May not:** hold more of the index in memory than its page cache and the entries that came up last.
 #![forbid(unsafe_code)]
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;
 use std::os::unix::fs::OpenOptionsExt;
@@ -27,6 +29,8 @@ const WRITER_CACHE_KIB: i64 = 8 << 10;
 const CHECKPOINT_PAGES: i64 = 1_000;
 /// What is left of a write-ahead log that a slow reader or a burst made longer, bytes.
 const WAL_LEN_KEPT: i64 = 16 << 20;
+/// Entries kept in memory.
+const LATELY_MAX: usize = 1_024;
 
 /// The durable index of one share.
 ///
@@ -36,6 +40,9 @@ const WAL_LEN_KEPT: i64 = 16 << 20;
 pub struct Store {
     /// The reads over the writer's own connection: they see the open transaction.
     pub(super) reads: Reader,
+    /// Entries that were read or written lately, as the open transaction has them: while a path is under way it
+    /// comes up again and again, and the names above it with each. All are forgotten when they are too many.
+    lately: RefCell<BTreeMap<SharePath, Option<Entry>>>,
     /// Keeps other processes out for as long as it is open. After the connection: dropped last.
     _lock: File,
 }
@@ -62,7 +69,7 @@ impl Store {
         configure(&conn, path)?;
         make_durable(&conn, path)?;
         migrate::migrate(&mut conn, path, fresh_epoch)?;
-        Ok(Store { reads: Reader::over(conn, path)?, _lock: lock })
+        Ok(Store { reads: Reader::over(conn, path)?, lately: RefCell::default(), _lock: lock })
     }
 
     /// Opens a reader for another thread.
@@ -173,6 +180,7 @@ impl Store {
         let tables: Vec<String> = self.reads.all(sql, [], |row| row.get(0))?;
         let clock = self.reads.clock()?.cast_signed();
         self.transact(|store| {
+            store.lately.borrow_mut().clear();
             for table in &tables {
                 store.run(&format!("DELETE FROM {table}"), [])?;
             }
@@ -225,7 +233,16 @@ impl Store {
         done
     }
 
+    fn remember(&self, path: &SharePath, entry: Option<Entry>) {
+        let mut lately = self.lately.borrow_mut();
+        if lately.len() >= LATELY_MAX {
+            lately.clear();
+        }
+        lately.insert(path.clone(), entry);
+    }
+
     fn roll_back(&self) {
+        self.lately.borrow_mut().clear();
         // Some errors have ended the transaction already. ROLLBACK ends it even where it reports an
         // error, and the caller has one to tell that says more.
         if !self.reads.conn.is_autocommit() {
@@ -271,7 +288,9 @@ impl Store {
         if entry.seq > head {
             self.run("UPDATE state SET head = ?1", [position(entry.seq)])?;
         }
-        self.count_file(file_before, installed_file(entry))
+        self.count_file(file_before, installed_file(entry))?;
+        self.remember(path, (!removed).then(|| entry.clone()));
+        Ok(())
     }
 
     /// Moves the counters from what a path held to what it holds: a file of so many bytes or none.
@@ -391,6 +410,7 @@ impl Index for Store {
             Write::Acked { peer, seq, held } => store.note_ack(peer, *seq, *held),
             Write::Peer(peer, cursor) => store.put_cursor(peer, cursor),
             Write::Unlearned(peer) => {
+                store.lately.borrow_mut().clear();
                 let unlearn =
                     "UPDATE entries SET via = NULL WHERE via = (SELECT id FROM peers WHERE name = ?1)";
                 store.run(unlearn, [peer.as_str()])?;
@@ -431,7 +451,12 @@ impl IndexRead for Store {
     }
 
     fn entry(&self, path: &SharePath) -> Result<Option<Entry>, IndexError> {
-        self.reads.entry(path)
+        if let Some(entry) = self.lately.borrow().get(path) {
+            return Ok(entry.clone());
+        }
+        let entry = self.reads.entry(path)?;
+        self.remember(path, entry.clone());
+        Ok(entry)
     }
 
     fn children(
