@@ -39,6 +39,8 @@ pub struct Recovered {
     pub done: Vec<u64>,
     /// Paths that may hold something else than the index knows: to be looked at.
     pub dirty: Vec<SharePath>,
+    /// Intents among those done whose exchange was made: what was staged has been at their paths.
+    pub exchanged: Vec<Intent>,
     /// Temporaries removed.
     pub removed: u64,
     /// Objects that nothing accounts for, and where they are kept.
@@ -92,9 +94,10 @@ pub fn recover<T: Tree, I: IndexRead>(
             continue;
         }
         match recovery.settle(intent) {
-            Ok(()) => {
+            Ok(exchanged) => {
                 Failpoint::RecoverSettled.hit();
                 recovery.report.done.push(intent.id);
+                recovery.report.exchanged.extend(exchanged.then(|| intent.clone()));
             }
             Err(error) => recovery.trouble(Place::Share(intent.path.clone()), error),
         }
@@ -145,14 +148,17 @@ struct Recovery<'a, T> {
 }
 
 impl<T: Tree> Recovery<'_, T> {
-    fn settle(&mut self, intent: &Intent) -> Result<(), TreeError> {
+    /// True if what is staged took the place of the expected object before the crash.
+    fn settle(&mut self, intent: &Intent) -> Result<bool, TreeError> {
         // Everything that an operation may have done before the crash is made durable too.
         self.touch(&Place::Share(intent.path.clone()));
-        if self.stat(&intent.displaced)?.is_some() {
+        let temp = Place::Temp(exchanged_name(intent.id));
+        let (left, displaced) = (self.stat(&temp)?, self.stat(&intent.displaced)?);
+        if displaced.is_some() {
             self.touch(&intent.displaced);
         }
-        let temp = Place::Temp(exchanged_name(intent.id));
-        match self.stat(&temp)? {
+        let came_out = left.or(displaced).is_some_and(|it| is_same_object(&intent.expect, &it));
+        match left {
             None => self.check_displaced(intent),
             Some(found) if is_same_object(&intent.expect, &found) => {
                 self.finish(intent, &temp, found.kind)
@@ -162,7 +168,8 @@ impl<T: Tree> Recovery<'_, T> {
             }
             Some(found) if found.kind == Kind::Dir => self.keep_in_trash(&temp, intent),
             Some(_) => self.keep_in_share(&temp, &intent.path, intent.id),
-        }
+        }?;
+        Ok(came_out && intent.staged.is_some())
     }
 
     /// The exchange was made: moves the expected object on to where it was to go.

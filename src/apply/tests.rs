@@ -497,6 +497,13 @@ fn a_crash_at_any_step_leaves_old_or_new() {
             let index = index_during(&op);
             let recovered = recover_with(&share.tree, &index).unwrap();
             check_recovered(&scenario, &share, &recovered, &why);
+            let is_new = contents(&share.world()) == scenario.ends()[1];
+            let replaces = op.action != Action::Remove && op.displaced.is_some();
+            // A directory that came out may be gone by then.
+            if !replaces || op.expect.unwrap().kind != crate::tree::Kind::Dir {
+                let told = !recovered.exchanged.is_empty();
+                assert_eq!(told, replaces && is_new, "{}: {why}", scenario.name);
+            }
             let settled = share.below("");
             let again = recover_with(&share.tree, &index).unwrap();
             assert_eq!(again.troubles, vec![], "{}: {why}", scenario.name);

@@ -224,7 +224,7 @@ pub(super) fn run(
     ));
     site.set_trash(setup.trash);
     site.set_min_free(setup.min_free);
-    let dirty = recover(&site, &setup.settings.node, &mut store)?;
+    let recovered = recover(&site, &setup.settings.node, &mut store)?;
     let now = common.clock.now();
     let first_op = u64::try_from(now.wall_ns).unwrap_or(0);
     let head = store.head()?;
@@ -232,12 +232,13 @@ pub(super) fn run(
     if last_stop == LastStop::Down && !fresh {
         engine.doubt_files();
     }
+    engine.take_exchanged(recovered.exchanged);
     let rules = setup.settings.rules();
     let new_rules = store.rules()?.as_ref() != Some(&rules);
     if new_rules {
         engine.replan();
     }
-    for path in dirty {
+    for path in recovered.dirty {
         site.input(Lane::Bulk, Input::Dirty { path, hint: Hint::Written, noticed: Noticed::Scan });
     }
 
@@ -330,8 +331,12 @@ fn system(error: std::io::Error) -> ShareError {
     ShareError::System(format!("the kernel refused a thread: {error}"))
 }
 
-/// Finishes or undoes what a stop interrupted; returns the paths to be looked at.
-fn recover(site: &Site, node: &NodeName, store: &mut Store) -> Result<Vec<SharePath>, ShareError> {
+/// Finishes or undoes what a stop interrupted.
+fn recover(
+    site: &Site,
+    node: &NodeName,
+    store: &mut Store,
+) -> Result<apply::Recovered, ShareError> {
     let now = site.clock.now();
     let day = conflict::utc_day(now.wall_ns);
     // Numbers that no operation of this index has had name what is kept.
@@ -352,7 +357,7 @@ fn recover(site: &Site, node: &NodeName, store: &mut Store) -> Result<Vec<ShareP
         store.write(&Write::IntentDone(*id))?;
     }
     store.commit()?;
-    Ok(report.dirty)
+    Ok(report)
 }
 
 fn spawn_watcher(

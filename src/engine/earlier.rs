@@ -5,6 +5,9 @@
 //! delete, before the scan comes there. So what was wanted until then is remembered: a look that finds it finds
 //! what this node did, and no version of its users'.
 //!
+//! What has replaced something has its intent, and recovery sees that the exchange was made: then whoever changed
+//! or removed it since knew it.
+//!
 //! **Invariant:** only what a peer has told of and this node was to put there, found by a scan with the
 //! bytes and the mtime that it was to have, where the watcher saw nobody; forgotten when the first
 //! scan is absorbed and could look at everything. In doubt it is the users'.
@@ -14,11 +17,12 @@ use std::collections::btree_map::Entry as Slot;
 
 use recsync_proto::{Content, Dot, Record, SharePath};
 
-use super::effect::Noticed;
+use super::effect::{Look, Noticed};
+use super::local::installed;
 use super::retry::RETRIES_MAX;
 use super::settle::Dirt;
 use super::{Cx, Engine, version};
-use crate::index::{IndexError, Installed};
+use crate::index::{IndexError, Installed, Intent};
 
 /// What was wanted at a path when this run began.
 #[derive(Debug)]
@@ -71,6 +75,30 @@ impl Engine {
         };
         self.note_put(cx, path, found.clone(), &versions)?;
         Ok(true)
+    }
+
+    /// Returns what an earlier run has put at a path in the place of what the index knows, for the look that
+    /// is to be compared with it; none if the index knows of something later.
+    pub(super) fn put_by_exchange(
+        &mut self,
+        cx: &Cx<'_>,
+        path: &SharePath,
+        look: &Look,
+    ) -> Result<Option<Installed>, IndexError> {
+        let Some(Intent { expect, staged: Some(put), .. }) = self.exchanged.remove(path) else {
+            return Ok(None);
+        };
+        let before = cx.entry(path)?.installed;
+        if before.as_ref().is_some_and(|before| before.fingerprint != expect) {
+            return Ok(None);
+        }
+        Ok(match look.found() {
+            Look::Found { content, fingerprint, owner } if *content == put => {
+                Some(installed(put, fingerprint, owner.as_ref()))
+            }
+            // How it was is not known, and of no account: its content is another one, or gone.
+            _ => before.map(|before| Installed { content: put, ..before }),
+        })
     }
 
     /// Forgets what was wanted, once the disk is known: but where a look is still to come.

@@ -228,8 +228,8 @@ impl Engine {
         self.rename_off(cx, rename)
     }
 
-    /// Notes as installed what an operation has put there that ended in doubt: what the look shows is
-    /// compared with that.
+    /// Notes as installed what an operation has put there that ended in doubt, or with its run: what the
+    /// look shows is compared with that.
     fn be_sure(
         &mut self,
         cx: &mut Cx<'_>,
@@ -240,7 +240,8 @@ impl Engine {
             Look::Busy | Look::Unstable | Look::TooFresh(_) | Look::Unknown(_) => return Ok(()),
             _ => {}
         }
-        let Some((put, versions)) = self.unsure.remove(path) else { return Ok(()) };
+        let exchanged = self.put_by_exchange(cx, path, look)?.map(|put| (put, Vec::new()));
+        let Some((put, versions)) = self.unsure.remove(path).or(exchanged) else { return Ok(()) };
         if matches!(look, Look::Absent | Look::Found { .. } | Look::Hollow(_)) {
             self.note_put(cx, path, put, &versions)?;
         }
@@ -862,7 +863,11 @@ struct Change {
     owner: Option<Owner>,
 }
 
-fn installed(content: Content, fingerprint: &Fingerprint, owner: Option<&Owner>) -> Installed {
+pub(super) fn installed(
+    content: Content,
+    fingerprint: &Fingerprint,
+    owner: Option<&Owner>,
+) -> Installed {
     Installed {
         content,
         fingerprint: *fingerprint,

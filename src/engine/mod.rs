@@ -40,7 +40,7 @@ use std::time::Duration;
 use recsync_proto::message::FileRef;
 use recsync_proto::{Dot, Epoch, Hash, NodeName, Record, Seq, SharePath, Stamp};
 
-use crate::index::{Entry, Guard, Index, IndexError, Installed, Write};
+use crate::index::{Entry, Guard, Index, IndexError, Installed, Intent, Write};
 use crate::tree::IgnoreRules;
 
 pub use effect::{
@@ -167,6 +167,8 @@ pub struct Engine {
     unsure: BTreeMap<SharePath, (Installed, Vec<Dot>)>,
     /// What was wanted when this run began and is no more, and may be there all the same.
     wanted: BTreeMap<SharePath, earlier::Wanted>,
+    /// What an earlier run has put in the place of something else and not noted, until the next look.
+    exchanged: BTreeMap<SharePath, Intent>,
     /// Paths that could not be looked at or changed.
     retries: Retries,
     /// Places that a scan could not look at, with all below them.
@@ -273,6 +275,7 @@ impl Engine {
             room: Some(u64::MAX),
             unsure: BTreeMap::new(),
             wanted: BTreeMap::new(),
+            exchanged: BTreeMap::new(),
             retries: Retries::default(),
             unreadable: Retries::default(),
             sweep: None,
@@ -299,6 +302,12 @@ impl Engine {
     /// written to the disk is lost.
     pub fn doubt_files(&mut self) {
         self.doubting = true;
+    }
+
+    /// Notes what the run before this one has exchanged, by the intents that it left; each path is to
+    /// be looked at.
+    pub fn take_exchanged(&mut self, intents: Vec<Intent>) {
+        self.exchanged.extend(intents.into_iter().map(|intent| (intent.path.clone(), intent)));
     }
 
     /// True until a scan found, and could look at, all files after [`Engine::doubt_files`].
@@ -522,6 +531,7 @@ impl Engine {
             ("twins", self.twins.len()),
             ("unsure", self.unsure.len()),
             ("wanted", self.wanted.len()),
+            ("exchanged", self.exchanged.len()),
             ("retries", self.retries.waiting()),
             ("unreadable", self.unreadable.waiting()),
             ("sweep", usize::from(self.sweep.is_some())),

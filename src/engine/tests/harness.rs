@@ -105,6 +105,8 @@ pub(super) struct Disk {
     pub(super) refuses: BTreeMap<SharePath, TreeError>,
     /// Paths where the next operation is made and not known to be durable.
     pub(super) unsure: BTreeSet<SharePath>,
+    /// Operations that have put something in the place of something else.
+    exchanged: BTreeSet<u64>,
     /// Places that a scan cannot look at.
     pub(super) unreadable: BTreeSet<SharePath>,
     /// It may not give files away: new ones belong to this account.
@@ -226,6 +228,7 @@ impl Disk {
         let replaces = new.is_some() || op.action == Action::Remove;
         if replaces && op.expect.is_some() {
             done.displaced = self.displace(op, &mut seen)?;
+            self.exchanged.extend(new.is_some().then_some(op.id));
         }
         match &op.action {
             Action::Remove => seen.push((op.path.clone(), Hint::Deleted)),
@@ -787,12 +790,17 @@ impl World {
         node.jobs.clear();
         let fresh = node.index.head().unwrap() == recsync_proto::Seq::ZERO;
         node.next_op = next_op.max(node.next_op + 1);
-        for intent in node.index.intents().unwrap() {
+        let mut intents = node.index.intents().unwrap();
+        for intent in &intents {
             node.index.write(&Write::IntentDone(intent.id)).unwrap();
+            let (path, hint, noticed) = (intent.path.clone(), Hint::Written, Noticed::Scan);
+            node.inbox.push_back(Input::Dirty { path, hint, noticed });
         }
         node.index.commit().unwrap();
         let engine = Engine::new(node.settings.clone(), &node.index, node.next_op, fresh);
         node.engine = engine.unwrap();
+        intents.retain(|intent| node.disk.exchanged.contains(&intent.id));
+        node.engine.take_exchanged(intents);
         self.scan(of);
     }
 

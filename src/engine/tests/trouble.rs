@@ -1146,6 +1146,48 @@ fn what_an_earlier_run_put_in_place_is_no_version_of_this_nodes_own() {
     world.check_quiet();
 }
 
+/// Likewise one that dies after an exchange, which recovery sees: whatever was done to the new version since,
+/// here or elsewhere, and heard before it looks or before it died, its author knew it.
+#[test]
+fn what_an_earlier_run_exchanged_is_no_version_of_this_nodes_own() {
+    let replaced = |heard_before: bool, next: &dyn Fn(&mut World)| {
+        let mut world = World::pair();
+        world.write(0, "call.wav", "hello");
+        world.settle();
+        world.write(0, "call.wav", "hello again");
+        let call = path("call.wav");
+        hold(&mut world, 1, |job| matches!(job, Effect::Apply { op, .. } if op.path == call));
+        if heard_before {
+            next(&mut world);
+            world.run_for(SECOND);
+        } else {
+            world.cut(0, 1);
+            next(&mut world);
+            world.run_only(0, world.now + SECOND);
+        }
+        world.nodes[1].disk.shows.insert(call, denied());
+        world.restart(1);
+        world.link(0, 1);
+        world.run_for(SECOND);
+        world.nodes[1].disk.shows.clear();
+        world.settle();
+        assert_eq!(world.nodes[1].conflicts(), 0);
+        world.check_quiet();
+        world
+    };
+    for heard_before in [false, true] {
+        let world = replaced(heard_before, &|world| world.write(0, "call.wav", "goodbye"));
+        world.check_file(1, "call.wav", "goodbye");
+        let world = replaced(heard_before, &|world| world.remove(0, "call.wav"));
+        world.check_absent(0, "call.wav");
+        world.check_absent(1, "call.wav");
+    }
+    let world = replaced(false, &|world| world.make_unheard(1, "call.wav", "mine"));
+    world.check_file(0, "call.wav", "mine");
+    let world = replaced(false, &|world| world.vanish(1, "call.wav"));
+    world.check_absent(0, "call.wav");
+}
+
 /// A passing error in a scan must not hide a file until the next one, a day later.
 #[test]
 fn what_a_scan_could_not_look_at_is_scanned_again_ever_more_rarely() {

@@ -237,6 +237,7 @@ impl Node {
         if self.in_doubt {
             engine.doubt_files();
         }
+        engine.take_exchanged(recovered.exchanged);
         let (watcher, reports) = Watcher::start(&tree, watch_room);
         let mut life = Life {
             tree,
