@@ -491,30 +491,30 @@ fn is_dressed(wanted: &Fingerprint, after: &Fingerprint) -> bool {
 
 /// Checks that a name holds the expected object, and that nobody writes to it.
 fn expect_at<T: Tree>(tree: &T, place: &Place, expect: &Fingerprint) -> Result<(), Undone> {
-    if mutant!(ReplaceUnseen) {
-        return Ok(());
-    }
-    let found = tree.stat(place).map_err(refused)?;
-    if !is_expected(expect, &found) {
-        return Err(Undone::Changed);
-    }
-    match writer_at(tree, place, found.kind).map_err(refused)? {
-        Writer::Some => Err(Undone::Writer),
-        Writer::None | Writer::Unknown => Ok(()),
-    }
+    expect_by(tree, place, expect, is_expected)
 }
 
-/// Checks that what was just moved is the expected object, and that nobody writes to it: first the
-/// writers, for one that is gone then has left its mark in the stat.
+/// Checks that what was just moved is the expected object, and that nobody writes to it.
 fn expect_object_at<T: Tree>(tree: &T, place: &Place, expect: &Fingerprint) -> Result<(), Undone> {
+    expect_by(tree, place, expect, is_same_object)
+}
+
+/// First the writers, for one that is gone then has left its mark in the stat; and the stat last, for
+/// whoever comes after it and puts the mtime back is not seen any more.
+fn expect_by<T: Tree>(
+    tree: &T,
+    place: &Place,
+    expect: &Fingerprint,
+    is_it: fn(&Fingerprint, &Fingerprint) -> bool,
+) -> Result<(), Undone> {
     if mutant!(ReplaceUnseen) {
         return Ok(());
     }
-    if writer_at(tree, place, expect.kind).map_err(refused)? == Writer::Some {
-        return Err(Undone::Writer);
+    let writer = writer_at(tree, place, expect.kind).map_err(refused)?;
+    if !is_it(expect, &tree.stat(place).map_err(refused)?) {
+        return Err(Undone::Changed);
     }
-    let found = tree.stat(place).map_err(refused)?;
-    if is_same_object(expect, &found) { Ok(()) } else { Err(Undone::Changed) }
+    if writer == Writer::Some { Err(Undone::Writer) } else { Ok(()) }
 }
 
 fn place_for_displaced(op: &Op) -> Result<&Place, Undone> {

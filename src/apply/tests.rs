@@ -624,6 +624,46 @@ fn what_somebody_does_at_any_step_is_not_lost() {
     }
 }
 
+/// Between the last look and the change itself nothing tells of it.
+#[test]
+fn a_rewrite_that_puts_the_mtime_back_is_seen_but_in_one_instant() {
+    let rewritten = b"the bad recording";
+    let takes_file = |scenario: &Scenario| {
+        let (share, op) = scenario.begin();
+        scenario.displaced.is_some_and(|displaced| displaced(&op.path) == trash(&op.path))
+            && holds(&share, "a", OLD)
+    };
+    for scenario in scenarios().into_iter().filter(takes_file) {
+        let mut unseen = Vec::new();
+        for step in 0.. {
+            let (share, op) = scenario.begin();
+            let faulty = Faulty::act(&share.tree, step, || {
+                if holds(&share, "a", OLD) {
+                    let mtime_ns = share.stat("a").mtime_ns;
+                    share.put("a", rewritten);
+                    let place = Place::Share(share_path("a"));
+                    let file = share.tree.open_for_metadata(&place).unwrap();
+                    share.tree.set_mtime(&file, mtime_ns).unwrap();
+                }
+            });
+            let outcome = one(run(&faulty, vec![op]), ID);
+            let was_met = faulty.was_met();
+            drop(faulty);
+            let is_there = holds(&share, "a", OLD) || holds(&share, "a", rewritten);
+            if matches!(outcome, Outcome::Done(_))
+                && !is_there
+                && everywhere(&share).contains(&[b"file ", &rewritten[..]].concat())
+            {
+                unseen.push(step);
+            }
+            if !was_met {
+                break;
+            }
+        }
+        assert_eq!(unseen.len(), 1, "{}: at steps {unseen:?}", scenario.name);
+    }
+}
+
 #[test]
 fn what_somebody_does_is_not_lost_though_the_way_back_fails() {
     for scenario in scenarios().into_iter().filter(|scenario| scenario.displaced.is_some()) {
