@@ -511,8 +511,10 @@ impl Engine {
         if size == 0 {
             return Ok(Some(Source::Inline([].into())));
         }
-        // A local copy that proved bad must not be chosen for ever.
-        if self.retries.has_failed(path) {
+        // A local copy that proved bad must not be chosen for ever: where peers have the bytes no more it
+        // is by turns.
+        let asks = self.retries.gone(path).is_none() || self.retries.failures(path) % 2 == 1;
+        if asks && self.retries.has_failed(path) {
             return Ok(None);
         }
         let mut twins = cx.index.installed_with(&hash, TWINS_ASKED)?;

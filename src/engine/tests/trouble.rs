@@ -666,6 +666,23 @@ fn a_file_that_the_peer_cannot_send_any_more_is_asked_for_ever_more_rarely() {
 }
 
 #[test]
+fn bytes_that_no_peer_has_any_more_are_taken_from_a_file_here_that_came_to_have_them() {
+    let mut world = World::pair();
+    let call = "x".repeat(300 << 10);
+    world.write(0, "a", &call);
+    let announced = |world: &World| world.nodes[1].fetches() > 0;
+    while !announced(&world) {
+        assert!(world.step(world.now + SECOND));
+    }
+    world.nodes[0].disk.objects.remove(&path("a"));
+    world.run_for(10 * SECOND);
+    assert!(world.nodes[1].fetches() > 2, "it asks in vain");
+    world.write(1, "b", &call);
+    world.run_for(Duration::from_secs(120));
+    world.check_file(1, "a", &call);
+}
+
+#[test]
 fn files_that_cannot_be_fetched_do_not_starve_those_that_can() {
     let mut world = World::pair();
     let bytes = |name: usize| format!("{name}").repeat(100 << 10);
