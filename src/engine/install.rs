@@ -200,8 +200,9 @@ impl Engine {
             if clashed {
                 self.drop_kept(cx, path, entry)?;
             }
-            // What is installed may be on its way out: its operation ends first.
-            if !self.locked.contains(path) {
+            // What is installed may be on its way out: its operation ends first. Or it may have been
+            // replaced already: the next look tells.
+            if !self.locked.contains(path) && !self.is_unsure(path) {
                 let state = if waits { AckState::Held } else { AckState::Durable };
                 self.settle_owed(path, state);
             }

@@ -228,6 +228,11 @@ impl Engine {
         self.rename_off(cx, rename)
     }
 
+    /// True if an operation has put something there that is not noted as installed yet.
+    pub(super) fn is_unsure(&self, path: &SharePath) -> bool {
+        self.unsure.contains_key(path) || self.exchanged.contains_key(path)
+    }
+
     /// Notes as installed what an operation has put there that ended in doubt, or with its run: what the
     /// look shows is compared with that.
     fn be_sure(

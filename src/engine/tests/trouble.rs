@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use recsync_proto::message::{AckState, Announcement, Lane, ShareMessage};
+use recsync_proto::message::{Ack, AckState, Announcement, Lane, ShareMessage};
 
 use super::harness::{Dice, START_NS, What, World, file, path};
 use crate::engine::conflict::{Digits, copy_path};
@@ -1120,6 +1120,43 @@ fn what_was_put_in_doubt_does_not_come_back_when_it_was_deleted_meanwhile() {
         world.check_absent(1, "call.wav");
         world.check_quiet();
     }
+}
+
+/// Nor is what it replaced acknowledged as there.
+#[test]
+fn what_was_replaced_in_doubt_is_not_acknowledged_as_there() {
+    let mut world = World::pair();
+    world.settle();
+    world.cut(0, 1);
+    world.write(1, "call.wav", "hello");
+    world.settle();
+    world.write(0, "call.wav", "goodbye");
+    world.settle();
+    let call = path("call.wav");
+    world.nodes[1].disk.unsure.insert(call.clone());
+    world.nodes[1].disk.shows.insert(call.clone(), denied());
+    let copy = copy_path(&call, &world.nodes[1].entry("call.wav").record.values[0], Digits::Eight);
+    world.nodes[0].disk.refuses.insert(copy, TreeError::Denied);
+    world.link(0, 1);
+    world.run_for(SECOND);
+    assert_eq!(world.nodes[1].entry("call.wav").installed.unwrap().content, file(b"hello"));
+    world.forget();
+    world.remove(0, "call.wav");
+    world.run_for(10 * SECOND);
+    let told = world.nodes[0].entry("call.wav").seq;
+    let durable = |world: &World| {
+        world.nodes[1].log.iter().any(|effect| {
+            matches!(effect, Effect::Send { message: ShareMessage::Acks(acks), .. }
+                if acks.contains(&Ack { seq: told, state: AckState::Durable }))
+        })
+    };
+    assert!(!durable(&world), "the other one has its name");
+    world.nodes[1].disk.shows.clear();
+    world.nodes[0].disk.refuses.clear();
+    // Each has asked the other one for what it has itself by now, under the copy's name.
+    world.run_for(Duration::from_secs(120));
+    world.check_file(0, "call.wav", "hello");
+    world.check_quiet();
 }
 
 /// A receiver that dies after it has put a version in place and before its index says so must not take that
