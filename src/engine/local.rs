@@ -405,7 +405,15 @@ impl Engine {
                 let wanted = version::winner(&entry.record, cx.index.has_live_below(path)?);
                 if !unclaimed && wanted.is_some_and(|wanted| wanted.content == content) {
                     // It is what the cluster wants here anyway: after a crash, or made twice.
-                    entry.installed = Some(installed(content, fingerprint, owner.as_ref()));
+                    let found = installed(content, fingerprint, owner.as_ref());
+                    if let Some(was) = entry.installed.replace(found)
+                        && version::holds(&entry.record, &was.content)
+                    {
+                        // What lost to it was taken away by somebody who saw it.
+                        version::drop_content(&mut entry.record, &was.content);
+                        (entry.seq, entry.via) = (self.take_seq(), None);
+                        entry.changed_ns = cx.now.wall_ns;
+                    }
                     self.say_found(cx, &mut entry);
                     cx.put(path, entry)?;
                 } else {

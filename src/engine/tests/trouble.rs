@@ -1242,6 +1242,27 @@ fn what_an_earlier_run_exchanged_is_no_version_of_this_nodes_own() {
     world.check_absent(0, "call.wav");
 }
 
+/// Whoever put by himself what the cluster wants in the place of a version that lost took that one away.
+#[test]
+fn a_version_that_lost_does_not_come_back_where_it_was_replaced_by_hand() {
+    let mut world = World::pair();
+    world.mkdir(0, "call");
+    world.write(1, "call", "hello");
+    world.nodes[1].disk.refuses.insert(path("call"), TreeError::Denied);
+    world.run_for(SECOND);
+    world.rename(1, "call", "kept");
+    world.mkdir(1, "call");
+    world.nodes[1].disk.refuses.clear();
+    world.settle();
+    world.remove(0, "call");
+    world.settle();
+    for node in [0, 1] {
+        world.check_absent(node, "call");
+        world.check_file(node, "kept", "hello");
+    }
+    world.check_quiet();
+}
+
 /// A passing error in a scan must not hide a file until the next one, a day later.
 #[test]
 fn what_a_scan_could_not_look_at_is_scanned_again_ever_more_rarely() {
