@@ -56,6 +56,9 @@ struct Object {
     /// How far a sync commits the journal, with and without the inode's own changes.
     sync_through: u64,
     datasync_through: u64,
+    /// Its size has changed since the last sync: the new one is on the disk with the new times, for both
+    /// are in one inode.
+    resized: bool,
     /// A failed fsync has dropped the dirty pages: later ones succeed and keep nothing.
     poisoned: bool,
     /// The name it has, or had last.
@@ -292,6 +295,7 @@ impl Fs {
         change(Arc::make_mut(bytes));
         if bytes.len() != len {
             object.datasync_through = through;
+            object.resized = true;
         }
         object.by_user = by_user;
         object.sync_through = through;
@@ -485,6 +489,9 @@ impl Fs {
             && !object.poisoned
         {
             object.durable_bytes = Arc::clone(bytes);
+            if std::mem::take(&mut object.resized) {
+                object.durable_attributes = object.attributes;
+            }
         }
         let through = object.datasync_through;
         self.commit_through(through);
@@ -502,6 +509,11 @@ impl Fs {
     /// A sync that failed: the kernel drops the dirty pages and forgets it.
     pub fn fail_sync(&mut self, id: Id) {
         self.object_mut(id).poisoned = true;
+    }
+
+    /// True if a sync of this file has failed, and what later ones said is not true.
+    pub fn is_poisoned(&self, id: Id) -> bool {
+        self.object(id).poisoned
     }
 
     /// Makes the names of a directory durable, with all that was changed before them.
@@ -566,11 +578,16 @@ impl Fs {
             object.handles = 0;
             object.writers = 0;
             object.poisoned = false;
-            if rng.chance(500_000) {
+            let is_old = rng.chance(500_000);
+            if is_old {
                 object.attributes = object.durable_attributes;
             }
+            let is_old_size = std::mem::take(&mut object.resized) && is_old;
             match &mut object.body {
-                Body::File(bytes) => *bytes = survivor(bytes, &object.durable_bytes, rng),
+                Body::File(bytes) => {
+                    let left = survivor(bytes, &object.durable_bytes, rng);
+                    *bytes = if is_old_size { Arc::clone(&object.durable_bytes) } else { left };
+                }
                 Body::Dir(names) => {
                     *names = self.durable_names.get(id).cloned().unwrap_or_default();
                 }
@@ -656,6 +673,7 @@ impl Fs {
                 durable_attributes: attributes,
                 sync_through: 0,
                 datasync_through: 0,
+                resized: false,
                 poisoned: false,
                 parent: None,
                 linked: false,
@@ -846,6 +864,24 @@ mod tests {
             fs.sync(file);
         });
         assert!(seen.contains(&Some(Vec::new())));
+    }
+
+    #[test]
+    fn a_file_that_was_cut_and_written_anew_does_not_look_as_before() {
+        for seed in 0..200 {
+            let mut fs = fs();
+            let file = fs.create(ROOT, b"a", 0o644).unwrap();
+            fs.write_at(file, 0, b"call").unwrap();
+            fs.sync_data(file);
+            fs.sync_dir(ROOT);
+            let before = fs.stat(file);
+            fs.wall_ns += 1_000_000_000;
+            fs.set_len(file, 0).unwrap();
+            fs.write_at(file, 0, b"word").unwrap();
+            fs.crash(&mut Rng::new(seed));
+            let is_old = fs.bytes(file).unwrap().as_slice() == b"call";
+            assert!(is_old || fs.stat(file) != before, "seed {seed}");
+        }
     }
 
     #[test]
