@@ -73,6 +73,8 @@ pub struct Cut {
     pub after: Picture,
     /// What recsync had out of the share.
     out: BTreeSet<Digest>,
+    /// Files of which the kernel had dropped pages and told nobody since, by path.
+    poisoned: BTreeMap<Vec<u8>, Fingerprint>,
 }
 
 /// A machine.
@@ -217,23 +219,31 @@ impl Meanwhile for Machine {
     fn power(&mut self, fs: &Fs, cut: bool) {
         if cut {
             let before = picture(fs);
-            let mut placed = BTreeMap::new();
+            let (mut placed, mut poisoned) = (BTreeMap::new(), BTreeMap::new());
             walk(fs, ROOT, &[], &mut |path, id| {
+                if fs.is_poisoned(id) {
+                    poisoned.insert(path.to_vec(), fs.stat(id));
+                }
                 if !fs.is_users(id) && fs.bytes(id).is_ok() {
                     placed.insert(path.to_vec(), (before[path].what.clone(), fs.stat(id)));
                 }
             });
             let out = hidden(&self.name, fs).into_keys().collect();
-            self.cut = Some(Cut { placed, before, after: Picture::new(), out });
+            self.cut = Some(Cut { placed, before, after: Picture::new(), out, poisoned });
             self.users.die();
             return;
         }
-        let Some(Cut { before, after, out, .. }) = &mut self.cut else { return };
+        let Some(Cut { before, after, out, poisoned, .. }) = &mut self.cut else { return };
         *after = picture(fs);
         let chronicle = &mut *lock(&self.chronicle);
         let kept = hidden(&self.name, fs);
         out.retain(|digest| !kept.contains_key(digest));
         chronicle.oracle.power_cut(&self.name, before, after, out, hidden_of_users(fs));
+        walk(fs, ROOT, &[], &mut |path, id| {
+            if poisoned.get(path) == Some(&fs.stat(id)) && before.get(path) != after.get(path) {
+                chronicle.oracle.rot(&self.name, path);
+            }
+        });
         for (path, seen) in before {
             if after.get(path) != Some(seen) {
                 let now = after.get(path).map(|seen| &seen.what);
