@@ -368,7 +368,7 @@ impl Engine {
             (
                 Local::Refresh | Local::Metadata { .. },
                 Look::Found { content, fingerprint, owner },
-            ) if self.has_another_name(cx, path, &entry, fingerprint)? => {
+            ) if self.has_another_name(cx, path, &entry, content, fingerprint)? => {
                 // Whoever takes the other name away has put its bytes here, and knows of no other
                 // version: that is a change, though the bytes are the same.
                 let object = installed(content.clone(), fingerprint, owner.as_ref());
@@ -403,7 +403,11 @@ impl Engine {
                     return Ok(());
                 }
                 let wanted = version::winner(&entry.record, cx.index.has_live_below(path)?);
-                if !unclaimed && wanted.is_some_and(|wanted| wanted.content == content) {
+                let is_wanted = wanted.is_some_and(|wanted| wanted.content == content);
+                let is_put = is_wanted
+                    && !unclaimed
+                    && !self.has_another_name(cx, path, &entry, &content, fingerprint)?;
+                if is_put {
                     // It is what the cluster wants here anyway: after a crash, or made twice.
                     let found = installed(content, fingerprint, owner.as_ref());
                     if let Some(was) = entry.installed.replace(found)
@@ -583,24 +587,25 @@ impl Engine {
         }
     }
 
-    /// True if the object found is another one than was installed there, and is installed with the
-    /// same bytes under another name.
+    /// True if the object found is another one than was installed there, and is installed with the bytes
+    /// that it has under another name.
     fn has_another_name(
         &self,
         cx: &Cx<'_>,
         path: &SharePath,
         entry: &Entry,
+        content: &Content,
         found: &Fingerprint,
     ) -> Result<bool, IndexError> {
-        let Some(known) = entry.installed.as_ref().filter(|known| !known.content.is_dir()) else {
-            return Ok(false);
+        let is_known = |known: &Installed| {
+            (known.fingerprint.fs, known.fingerprint.ino) == (found.fs, found.ino)
         };
-        if (known.fingerprint.fs, known.fingerprint.ino) == (found.fs, found.ino) {
+        if content.is_dir() || entry.installed.as_ref().is_some_and(is_known) {
             return Ok(false);
         }
         for other in cx.index.installed_inode(found.fs, found.ino, NAMES_MAX)? {
             let installed = cx.entry(&other)?.installed;
-            if other != *path && installed.is_some_and(|there| there.content == known.content) {
+            if other != *path && installed.is_some_and(|there| there.content == *content) {
                 return Ok(true);
             }
         }

@@ -1263,6 +1263,30 @@ fn a_version_that_lost_does_not_come_back_where_it_was_replaced_by_hand() {
     world.check_quiet();
 }
 
+/// Who renames a conflict copy over the name that its bytes are still wanted for, by what is known here, puts
+/// them there: they have no other name then.
+#[test]
+fn a_copy_renamed_to_where_its_bytes_are_wanted_is_a_change() {
+    let mut world = World::pair();
+    world.write(1, "call", "hello");
+    world.settle();
+    world.nodes[1].disk.refuses.insert(path("call"), TreeError::Denied);
+    world.write(0, "call", "goodbye");
+    world.write(1, "copy", "goodbye");
+    world.settle();
+    world.cut(0, 1);
+    world.write(0, "call", "something else");
+    world.settle();
+    world.rename(1, "copy", "call");
+    world.nodes[1].disk.refuses.clear();
+    world.settle();
+    world.link(0, 1);
+    world.settle();
+    world.check_quiet();
+    let is_there = |what: &What| *what == What::File(b"goodbye".to_vec());
+    assert!(world.nodes[0].disk.objects.values().any(|object| is_there(&object.what)));
+}
+
 /// A passing error in a scan must not hide a file until the next one, a day later.
 #[test]
 fn what_a_scan_could_not_look_at_is_scanned_again_ever_more_rarely() {
