@@ -215,18 +215,15 @@ fn replace<T: Tree>(
     }
     tree.exchange(&temp, &path).map_err(refused)?;
     Failpoint::Exchanged.hit();
-    match move_displaced(tree, op, expect, &temp) {
-        Ok(displaced) => {
-            let mut switched = Switched::new(Left::Object(staged.stat));
-            switched.touch(&path);
-            if let Some(place) = &displaced {
-                switched.touch(place);
-            }
-            switched.displaced = displaced;
-            Ok(switched)
-        }
-        Err(why) => Err(put_back(tree, op, staged, why)),
+    let displaced = move_displaced(tree, op, expect, &temp)
+        .or_else(|why| put_back(tree, op, expect, staged, why))?;
+    let mut switched = Switched::new(Left::Object(staged.stat));
+    switched.touch(&path);
+    if let Some(place) = &displaced {
+        switched.touch(place);
     }
+    switched.displaced = displaced;
+    Ok(switched)
 }
 
 /// Looks at what came out of an exchange and moves it on to where it belongs: nowhere for an empty
@@ -247,30 +244,39 @@ fn move_displaced<T: Tree>(
     Ok(Some(place))
 }
 
-/// Takes back an exchange whose other half was not what it should be. What is left under the
-/// temporary name is [`clear`]'s.
-fn put_back<T: Tree>(tree: &T, op: &Op, staged: &Staged, why: Undone) -> Undone {
+/// Takes back an exchange whose other half was not what it should be, or could not be moved on: where there
+/// is no way back, that is tried once more, and what is displaced then returned. What is left under the temporary name is
+/// [`clear`]'s.
+fn put_back<T: Tree>(
+    tree: &T,
+    op: &Op,
+    expect: &Fingerprint,
+    staged: &Staged,
+    why: Undone,
+) -> Result<Option<Place>, Undone> {
     let (path, temp) = (Place::Share(op.path.clone()), Place::Temp(staged.name.clone()));
     match tree.exchange(&temp, &path) {
         // Somebody removed the new object at once, perhaps with its directory: the name is free.
         Err(TreeError::NotFound) => {
-            return bring(tree, &temp, &path).map_or(Undone::Changed, |_| why);
+            return Err(bring(tree, &temp, &path).map_or(Undone::Changed, |_| why));
         }
         Err(_) => {
-            keep(tree, op, &temp);
-            return Undone::Changed;
+            return move_displaced(tree, op, expect, &temp).map_err(|_| {
+                keep(tree, op, &temp);
+                Undone::Changed
+            });
         }
         Ok(()) => {}
     }
     match tree.stat(&temp) {
-        Ok(found) if is_untouched(tree, staged, &found) => why,
+        Ok(found) if is_untouched(tree, staged, &found) => Err(why),
         Ok(_) => {
             // Somebody put a third object under the name in that instant, or wrote to ours there:
             // the latest, so it belongs there, and the other one is kept.
             let _either_way = tree.exchange(&temp, &path);
-            Undone::Changed
+            Err(Undone::Changed)
         }
-        Err(_) => Undone::Changed,
+        Err(_) => Err(Undone::Changed),
     }
 }
 

@@ -693,6 +693,31 @@ fn what_somebody_does_is_not_lost_though_the_way_back_fails() {
     }
 }
 
+/// Else what was put would be taken for somebody's here.
+#[test]
+fn what_is_said_not_to_be_replaced_is_not_though_the_way_back_fails() {
+    let replaces = |scenario: &Scenario| {
+        let (_, op) = scenario.begin();
+        op.displaced.is_some() && !matches!(op.action, Action::Remove | Action::Move { .. })
+    };
+    for scenario in scenarios().into_iter().filter(replaces) {
+        for (step, count) in (0..).flat_map(|step| [(step, 1), (step, 2)]) {
+            let (share, op) = scenario.begin();
+            let faulty = Faulty::new(&share.tree, step, Fault::Fail(count));
+            let outcome = one(run(&faulty, vec![op]), ID);
+            let was_met = faulty.was_met();
+            drop(faulty);
+            let said = matches!(outcome, Outcome::Done(_) | Outcome::Unsure(_) | Outcome::Stuck);
+            let is_new = contents(&share.world()) == scenario.ends()[1];
+            let same = scenario.ends()[0] == scenario.ends()[1];
+            assert!(said || !is_new || same, "{}: {count} from {step}: {outcome:?}", scenario.name);
+            if !was_met {
+                break;
+            }
+        }
+    }
+}
+
 #[test]
 fn who_saves_last_has_the_name_and_the_other_is_beside() {
     let last = b"what was saved last";
