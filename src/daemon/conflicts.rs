@@ -5,7 +5,6 @@
 
 use std::sync::Arc;
 
-use recsync_proto::message::Lane;
 use recsync_proto::{Content, SharePath};
 
 use super::Node;
@@ -14,7 +13,7 @@ use super::share::ToShare;
 use super::site::Site;
 use super::trash::{read, site_of};
 use crate::engine::conflict::{self, Copy};
-use crate::engine::{Hint, Input, Noticed};
+use crate::engine::{Hint, Noticed};
 use crate::index::{IndexRead as _, Installed, Logged, Trashed, Why, Write};
 use crate::serve::api::{
     ConflictCopy, ConflictPage, ConflictRole, ConflictSide, ConflictView, Keep, NotResolved,
@@ -269,8 +268,7 @@ impl Desk<'_> {
     fn look_at<'p>(&self, paths: impl IntoIterator<Item = &'p SharePath>) {
         let noticed = Noticed::Watcher(self.node.clock.now().mono);
         for path in paths {
-            let path = path.clone();
-            self.site.input(Lane::Live, Input::Dirty { path, hint: Hint::Written, noticed });
+            self.site.dirty(path.clone(), Hint::Written, noticed);
         }
     }
 }

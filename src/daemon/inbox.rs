@@ -49,7 +49,7 @@ impl Inbox {
         let is_bulk = self.live.is_empty() || was_live && !self.bulk.is_empty();
         self.lane = if is_bulk { Lane::Bulk } else { Lane::Live };
         self.taken = 0;
-        self.left = self.queue().len().min(BATCH_MAX);
+        self.left = self.queue(self.lane).len().min(BATCH_MAX);
         true
     }
 
@@ -62,11 +62,11 @@ impl Inbox {
         }
         self.taken += 1;
         self.left -= 1;
-        self.queue().pop_front()
+        self.queue(self.lane).pop_front()
     }
 
-    fn queue(&mut self) -> &mut VecDeque<ToShare> {
-        match self.lane {
+    fn queue(&mut self, lane: Lane) -> &mut VecDeque<ToShare> {
+        match lane {
             Lane::Live => &mut self.live,
             Lane::Bulk => &mut self.bulk,
         }
@@ -81,10 +81,7 @@ impl Inbox {
     }
 
     fn put(&mut self, what: ToShare) {
-        match what.lane() {
-            Lane::Live => self.live.push_back(what),
-            Lane::Bulk => self.bulk.push_back(what),
-        }
+        self.queue(what.lane()).push_back(what);
     }
 }
 

@@ -344,8 +344,8 @@ impl Worker {
                 Ok(write) => {
                     self.note(vec![write]);
                     let noticed = Noticed::Watcher(self.common.clock.now().mono);
-                    let (share, hint) = (Some(self.site.name.clone()), Hint::Created);
-                    self.site.input(Lane::Live, Input::Dirty { path: to.clone(), hint, noticed });
+                    let share = Some(self.site.name.clone());
+                    self.site.dirty(to.clone(), Hint::Created, noticed);
                     let message = format!(
                         "somebody went on writing to it after it had been {} from elsewhere: what was \
                          written is kept as {to}",

@@ -14,7 +14,7 @@ use recsync_proto::message::{Announcement, Lane, ShareMessage};
 use recsync_proto::{Message, SharePath};
 
 use super::site::Site;
-use crate::engine::{Announce, Hint, Input, Noticed};
+use crate::engine::{Announce, Hint, Noticed};
 use crate::net::{Link, SendError};
 use crate::sys::{self, mark};
 use crate::transfer::{self, Outlines};
@@ -183,8 +183,7 @@ impl Worker {
     }
 
     fn look_again(&self, path: SharePath) {
-        let noticed = Noticed::Scan;
-        self.site.input(Lane::Bulk, Input::Dirty { path, hint: Hint::Written, noticed });
+        self.site.dirty(path, Hint::Written, Noticed::Scan);
     }
 }
 

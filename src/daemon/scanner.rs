@@ -114,7 +114,7 @@ impl Worker {
                 return ControlFlow::Break(());
             }
             let ScanItem { path, hint } = item;
-            self.site.input(Lane::Bulk, Input::Dirty { path, hint, noticed: Noticed::Scan });
+            self.site.dirty(path, hint, Noticed::Scan);
             ControlFlow::Continue(())
         };
         let result = self

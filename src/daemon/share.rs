@@ -239,7 +239,7 @@ pub(super) fn run(
         engine.replan();
     }
     for path in recovered.dirty {
-        site.input(Lane::Bulk, Input::Dirty { path, hint: Hint::Written, noticed: Noticed::Scan });
+        site.dirty(path, Hint::Written, Noticed::Scan);
     }
 
     let scanner = Scanner::start(site.clone(), common.clone(), board.clone()).map_err(system)?;

@@ -7,12 +7,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use recsync_proto::message::Lane;
-use recsync_proto::{Message, NodeName, ShareName};
+use recsync_proto::{Message, NodeName, ShareName, SharePath};
 
 use super::gate::Gate;
 use super::share::ToShare;
 use crate::config::MinFree;
-use crate::engine::Input;
+use crate::engine::{Hint, Input, Noticed};
 use crate::index::{IndexError, Reader, Store};
 use crate::net::Link;
 use crate::observe::Synced;
@@ -73,6 +73,11 @@ impl Site {
     /// Hands an input to the engine: of a new change, or of the backlog.
     pub(super) fn input(&self, lane: Lane, input: Input) {
         self.tell(ToShare::Input(lane, input));
+    }
+
+    /// Tells the engine of a path that may have changed.
+    pub(super) fn dirty(&self, path: SharePath, hint: Hint, noticed: Noticed) {
+        self.input(noticed.lane(), Input::Dirty { path, hint, noticed });
     }
 
     /// Notes the link in use to a peer, or that there is none.

@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use recsync_proto::message::Lane;
 use recsync_proto::path::Escaped;
 use recsync_proto::record::hash_of;
 use recsync_proto::{Content, ShareName, SharePath};
@@ -14,7 +13,7 @@ use super::host::Host;
 use super::service::unready;
 use super::share::ToShare;
 use super::site::Site;
-use crate::engine::{Hint, Input, Noticed};
+use crate::engine::{Hint, Noticed};
 use crate::index::{IndexError, IndexRead as _, TrashKey, Trashed, Why};
 use crate::serve::api::{
     NotRestored, Purged, Restored, TrashCursor, TrashEntry, TrashKind, TrashPage, TrashWhy,
@@ -115,8 +114,7 @@ impl Node {
             Ok(write) => {
                 site.tell(ToShare::Note(vec![write]));
                 let noticed = Noticed::Watcher(self.clock.now().mono);
-                let (path, hint) = (to.clone(), Hint::Created);
-                site.input(Lane::Live, Input::Dirty { path, hint, noticed });
+                site.dirty(to.clone(), Hint::Created, noticed);
                 answer.count += 1;
                 if answer.paths.len() < NAMED_MAX {
                     answer.paths.push(to.to_string());

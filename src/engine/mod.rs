@@ -37,7 +37,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use recsync_proto::message::FileRef;
+use recsync_proto::message::{FileRef, Lane};
 use recsync_proto::{Dot, Epoch, Hash, NodeName, Record, Seq, SharePath, Stamp};
 
 use crate::index::{Entry, Guard, Index, IndexError, Installed, Intent, Write};
@@ -186,7 +186,7 @@ pub struct Engine {
     peers: BTreeMap<NodeName, Peer>,
     /// Renames found lately: position of the new name → the old name.
     moves: BTreeMap<Seq, SharePath>,
-    /// What is not of the backlog though it is new in the log, by position; the queue bounds it.
+    /// How recent changes came into the log, by position; the queue bounds it.
     recent: BTreeMap<Seq, Recent>,
     recent_order: VecDeque<Seq>,
     tidy: Tidy,
@@ -194,12 +194,20 @@ pub struct Engine {
     replan: Option<Seq>,
 }
 
+/// Returns the place of a lane among what is kept for each.
+fn slot(lane: Lane) -> usize {
+    match lane {
+        Lane::Live => 0,
+        Lane::Bulk => 1,
+    }
+}
+
 /// How a recent change came into the log; of one that a scan found nothing is kept.
 #[derive(Debug, Clone, Copy)]
 enum Recent {
     /// The watcher noticed it at this time.
     Seen(Duration),
-    /// It came along with a directory that was moved here.
+    /// The watcher noticed it, and it is not urgent: [`Noticed::Along`].
     Along,
     /// A peer told of it on its live lane.
     Relayed,

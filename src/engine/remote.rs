@@ -21,7 +21,7 @@ use recsync_proto::{Content, Dot, Epoch, Hash, NodeName, Record, Seq, SharePath}
 
 use super::effect::{Announce, Effect, Event, Hint, Source};
 use super::install::Owed;
-use super::{Cx, Engine, Recent, version};
+use super::{Cx, Engine, Recent, slot, version};
 use crate::index::{Entry, IndexError, Logged, PeerCursor, Write};
 
 /// Announcements under way in one lane, and their inline bytes.
@@ -140,13 +140,6 @@ struct Flight {
     carries: Option<Hash>,
     /// What is announced has a value: it is no tombstone.
     live: bool,
-}
-
-fn slot(lane: Lane) -> usize {
-    match lane {
-        Lane::Live => 0,
-        Lane::Bulk => 1,
-    }
 }
 
 impl Link {

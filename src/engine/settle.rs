@@ -12,9 +12,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use recsync_proto::SharePath;
-use recsync_proto::message::Lane;
 
 use super::effect::{Hint, Noticed};
+use super::slot;
 
 /// What is known of a dirty path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,10 +41,7 @@ pub struct Settle {
 }
 
 fn line(noticed: Noticed) -> usize {
-    match noticed.lane() {
-        Lane::Live => 0,
-        Lane::Bulk => 1,
-    }
+    slot(noticed.lane())
 }
 
 impl Settle {
