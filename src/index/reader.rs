@@ -35,6 +35,28 @@ pub struct Reader {
     pub(super) epoch: Epoch,
 }
 
+/// What the index counts in all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Totals {
+    /// The greatest position that the log has had.
+    pub(super) head: Seq,
+    /// The greatest clock reading that was stored.
+    pub(super) clock: u64,
+    /// Files that are installed.
+    pub(super) files: u64,
+    /// Their bytes, modulo 2^64: taking away undoes adding whatever the sizes are.
+    pub(super) bytes: u64,
+}
+
+impl Totals {
+    /// Moves them from what a path held to what it holds: a file of so many bytes or none.
+    pub(super) fn count_file(&mut self, before: Option<u64>, after: Option<u64>) {
+        let moved = |sum: u64, before, after| sum.wrapping_sub(before).wrapping_add(after);
+        self.files = moved(self.files, before.is_some().into(), after.is_some().into());
+        self.bytes = moved(self.bytes, before.unwrap_or(0), after.unwrap_or(0));
+    }
+}
+
 impl Reader {
     /// Opens an index that a [`super::Store`] made, read-only.
     ///
@@ -57,6 +79,28 @@ impl Reader {
             .query_row("SELECT epoch FROM state", [], |row| row.get::<_, i64>(0))
             .map_err(|error| from_sqlite(path, error))?;
         Ok(Reader { conn, path: path.to_owned(), epoch: Epoch(epoch.cast_unsigned()) })
+    }
+
+    pub(super) fn totals(&self) -> Result<Totals, IndexError> {
+        self.one(sql::TOTALS, [], |row| {
+            let number = |at| row.get::<_, i64>(at).map(i64::cast_unsigned);
+            Ok(Totals {
+                head: Seq(number(0)?),
+                clock: number(1)?,
+                files: number(2)?,
+                bytes: number(3)?,
+            })
+        })
+    }
+
+    /// Returns the position before the first above `acked` that a peer lacks; none if it lacks nothing.
+    pub(super) fn acked_until(
+        &self,
+        peer: &NodeName,
+        acked: Seq,
+    ) -> Result<Option<Seq>, IndexError> {
+        let params = params![peer.as_str(), position(acked)];
+        self.maybe(sql::FIRST_LACKED, params, |row| seq(row, 0))
     }
 
     /// Returns the only row of an answer.
@@ -118,8 +162,8 @@ pub(super) fn connect(
 pub(super) mod sql {
     use super::{select_entries, select_installed, select_trash};
 
-    pub(crate) const HEAD: &str = "SELECT head FROM state";
-    pub(crate) const CLOCK: &str = "SELECT clock FROM state";
+    pub(crate) const TOTALS: &str =
+        "SELECT head, clock, installed_files, installed_bytes FROM state";
     pub(crate) const ENTRY: &str = select_entries!("INDEXED BY path WHERE dir = ?1 AND name = ?2");
     pub(crate) const CHILDREN: &str =
         select_entries!("INDEXED BY path WHERE dir = ?1 AND name > ?2 ORDER BY name LIMIT ?3");
@@ -152,7 +196,6 @@ pub(super) mod sql {
         select_entries!("INDEXED BY pending WHERE pending AND seq < ?1 ORDER BY seq DESC LIMIT ?2");
     pub(crate) const PENDING_FILES: &str =
         "SELECT COUNT(*) FROM entries INDEXED BY pending WHERE pending";
-    pub(crate) const INSTALLED_FILES: &str = "SELECT installed_files, installed_bytes FROM state";
     pub(crate) const PEER: &str = "SELECT epoch, head, acked FROM peers WHERE name = ?1";
     pub(crate) const STAND: &str = "SELECT stand, gone, files FROM guards WHERE guard = ?1";
     pub(crate) const PASSED: &str =
@@ -167,13 +210,11 @@ pub(super) mod sql {
     pub(crate) const FIRST_LACKED: &str = "
         WITH whom AS MATERIALIZED (
             SELECT coalesce((SELECT id FROM peers WHERE name = ?1), -1) AS id)
-        SELECT coalesce(
-            (SELECT seq - 1 FROM entries INDEXED BY log
-             WHERE seq > ?2 AND via IS NOT (SELECT id FROM whom) AND NOT EXISTS (
-                 SELECT 1 FROM acks WHERE acks.seq = entries.seq
-                                      AND acks.peer = (SELECT id FROM whom))
-             ORDER BY seq LIMIT 1),
-            (SELECT head FROM state))";
+        SELECT seq - 1 FROM entries INDEXED BY log
+        WHERE seq > ?2 AND via IS NOT (SELECT id FROM whom) AND NOT EXISTS (
+            SELECT 1 FROM acks WHERE acks.seq = entries.seq
+                                 AND acks.peer = (SELECT id FROM whom))
+        ORDER BY seq LIMIT 1";
     pub(crate) const LACKED: &str = "
         WITH whom AS MATERIALIZED (
             SELECT coalesce((SELECT id FROM peers WHERE name = ?1), -1) AS id)
@@ -239,11 +280,11 @@ impl IndexRead for Reader {
     }
 
     fn head(&self) -> Result<Seq, IndexError> {
-        self.one(sql::HEAD, [], |row| seq(row, 0))
+        Ok(self.totals()?.head)
     }
 
     fn clock(&self) -> Result<u64, IndexError> {
-        self.one(sql::CLOCK, [], |row| Ok(row.get::<_, i64>(0)?.cast_unsigned()))
+        Ok(self.totals()?.clock)
     }
 
     fn entry(&self, path: &SharePath) -> Result<Option<Entry>, IndexError> {
@@ -326,10 +367,8 @@ impl IndexRead for Reader {
     }
 
     fn installed_files(&self) -> Result<(u64, u64), IndexError> {
-        self.one(sql::INSTALLED_FILES, [], |row| {
-            let (files, bytes): (i64, i64) = (row.get(0)?, row.get(1)?);
-            Ok((files.cast_unsigned(), bytes.cast_unsigned()))
-        })
+        let totals = self.totals()?;
+        Ok((totals.files, totals.bytes))
     }
 
     fn intents(&self) -> Result<Vec<Intent>, IndexError> {
@@ -370,8 +409,9 @@ impl IndexRead for Reader {
     }
 
     fn acked_through(&self, peer: &NodeName, acked: Seq) -> Result<Seq, IndexError> {
-        let params = params![peer.as_str(), position(acked)];
-        self.one(sql::FIRST_LACKED, params, |row| seq(row, 0))
+        // First: what is logged after it was read may be lacked.
+        let head = self.head()?;
+        Ok(self.acked_until(peer, acked)?.unwrap_or(head))
     }
 
     fn backlog(&self, peer: &NodeName) -> Result<Backlog, IndexError> {

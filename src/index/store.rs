@@ -2,11 +2,12 @@
 //!
 //! **Invariant:** one process has the writer, by a lock on a file beside the database; what
 //! `commit` returned for survives a power cut (WAL, synchronous=FULL).
-//! **May not:** hold more of the index in memory than its page cache and the entries that came up last.
+//! **May not:** hold more of the index in memory than its page cache, the entries that came up last, the totals
+//! and the numbers of the peers.
 #![forbid(unsafe_code)]
 
-use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;
 use std::os::unix::fs::OpenOptionsExt;
@@ -17,7 +18,7 @@ use rusqlite::{Connection, OpenFlags, Params, params, params_from_iter};
 use rustix::fs::{FlockOperation, flock};
 
 use super::error::{from_sqlite, other};
-use super::reader::{Reader, connect, key_id, position};
+use super::reader::{Reader, Totals, connect, key_id, position};
 use super::{
     Backlog, Entry, Guard, GuardState, Index, IndexError, IndexRead, Installed, Intent, LastStop,
     Logged, PeerCursor, Stand, TrashKey, Trashed, Write, migrate, row, rules,
@@ -29,7 +30,7 @@ const WRITER_CACHE_KIB: i64 = 8 << 10;
 const CHECKPOINT_PAGES: i64 = 1_000;
 /// What is left of a write-ahead log that a slow reader or a burst made longer, bytes.
 const WAL_LEN_KEPT: i64 = 16 << 20;
-/// Entries kept in memory.
+/// Entries kept in memory, and names without any below.
 const LATELY_MAX: usize = 1_024;
 
 /// The durable index of one share.
@@ -43,6 +44,14 @@ pub struct Store {
     /// Entries that were read or written lately, as the open transaction has them: while a path is under way it
     /// comes up again and again, and the names above it with each. All are forgotten when they are too many.
     lately: RefCell<BTreeMap<SharePath, Option<Entry>>>,
+    /// Names below which nothing lives, of those that were asked for lately: most are files.
+    leaves: RefCell<BTreeSet<SharePath>>,
+    /// The totals as the open transaction has them, once they were read, and whether the database has others:
+    /// nearly every write moves them, so they are written once, with the commit.
+    totals: Cell<Option<Totals>>,
+    totals_moved: Cell<bool>,
+    /// The rows of peers that came up.
+    peers: RefCell<BTreeMap<NodeName, i64>>,
     /// Keeps other processes out for as long as it is open. After the connection: dropped last.
     _lock: File,
 }
@@ -69,7 +78,15 @@ impl Store {
         configure(&conn, path)?;
         make_durable(&conn, path)?;
         migrate::migrate(&mut conn, path, fresh_epoch)?;
-        Ok(Store { reads: Reader::over(conn, path)?, lately: RefCell::default(), _lock: lock })
+        Ok(Store {
+            reads: Reader::over(conn, path)?,
+            lately: RefCell::default(),
+            leaves: RefCell::default(),
+            totals: Cell::default(),
+            totals_moved: Cell::default(),
+            peers: RefCell::default(),
+            _lock: lock,
+        })
     }
 
     /// Opens a reader for another thread.
@@ -178,9 +195,9 @@ impl Store {
     pub fn start_over(&mut self, epoch: Epoch) -> Result<(), IndexError> {
         let sql = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name <> 'state'";
         let tables: Vec<String> = self.reads.all(sql, [], |row| row.get(0))?;
-        let clock = self.reads.clock()?.cast_signed();
+        let clock = self.totals()?.clock.cast_signed();
         self.transact(|store| {
-            store.lately.borrow_mut().clear();
+            store.forget();
             for table in &tables {
                 store.run(&format!("DELETE FROM {table}"), [])?;
             }
@@ -241,8 +258,17 @@ impl Store {
         lately.insert(path.clone(), entry);
     }
 
-    fn roll_back(&self) {
+    /// Forgets what is kept in memory of the database and the open transaction.
+    fn forget(&self) {
         self.lately.borrow_mut().clear();
+        self.leaves.borrow_mut().clear();
+        self.totals.set(None);
+        self.totals_moved.set(false);
+        self.peers.borrow_mut().clear();
+    }
+
+    fn roll_back(&self) {
+        self.forget();
         // Some errors have ended the transaction already. ROLLBACK ends it even where it reports an
         // error, and the caller has one to tell that says more.
         if !self.reads.conn.is_autocommit() {
@@ -258,21 +284,10 @@ impl Store {
     fn put_entry(&self, path: &SharePath, entry: &Entry) -> Result<(), IndexError> {
         rules::check_entry(path, entry).map_err(|why| other(&self.reads.path, why))?;
         let (dir, name) = path.split();
-        let before = self.reads.maybe(
-            "SELECT seq, content = 1, content_size FROM entries WHERE dir = ?1 AND name = ?2",
-            params![dir, name],
-            |row| {
-                let seq: Option<i64> = row.get(0)?;
-                let file: Option<bool> = row.get(1)?;
-                let size: Option<i64> = row.get(2)?;
-                let bytes = (file == Some(true)).then(|| size.unwrap_or(0).cast_unsigned());
-                Ok((Seq(seq.unwrap_or(0).cast_unsigned()), bytes))
-            },
-        )?;
-        let (seq_before, file_before) = before.unwrap_or_default();
-        let head = self.reads.head()?;
+        let (seq_before, file_before) = self.place_of(path)?;
+        let mut totals = self.totals()?;
         let moves = entry.seq != seq_before && entry.seq > Seq::ZERO;
-        if moves && entry.seq <= head && self.reads.at(entry.seq)?.is_some() {
+        if moves && entry.seq <= totals.head && self.reads.at(entry.seq)?.is_some() {
             return Err(other(&self.reads.path, rules::position_taken(entry.seq, path)));
         }
         let removed = rules::says_nothing(entry);
@@ -285,29 +300,62 @@ impl Store {
         if seq_before > Seq::ZERO && (removed || entry.seq != seq_before) {
             self.run("DELETE FROM acks WHERE seq = ?1", [position(seq_before)])?;
         }
-        if entry.seq > head {
-            self.run("UPDATE state SET head = ?1", [position(entry.seq)])?;
+        if !entry.record.is_tombstone() {
+            let mut leaves = self.leaves.borrow_mut();
+            for above in path.ancestors() {
+                leaves.remove(&above);
+            }
         }
-        self.count_file(file_before, installed_file(entry))?;
+        totals.head = totals.head.max(entry.seq);
+        totals.count_file(file_before, installed_file(entry));
+        self.move_totals(totals);
         self.remember(path, (!removed).then(|| entry.clone()));
         Ok(())
     }
 
-    /// Moves the counters from what a path held to what it holds: a file of so many bytes or none.
-    fn count_file(&self, before: Option<u64>, after: Option<u64>) -> Result<(), IndexError> {
-        if before == after {
-            return Ok(());
+    /// Returns a path's position in the log and the size of the file that is installed there.
+    fn place_of(&self, path: &SharePath) -> Result<(Seq, Option<u64>), IndexError> {
+        if let Some(entry) = self.lately.borrow().get(path) {
+            return Ok(entry.as_ref().map(|it| (it.seq, installed_file(it))).unwrap_or_default());
         }
-        let (files, bytes) = self.reads.installed_files()?;
-        // Modulo 2^64, so that taking away undoes adding whatever the sizes are.
-        let files =
-            files.wrapping_sub(before.is_some().into()).wrapping_add(after.is_some().into());
-        let bytes = bytes.wrapping_sub(before.unwrap_or(0)).wrapping_add(after.unwrap_or(0));
-        self.run(
-            "UPDATE state SET installed_files = ?1, installed_bytes = ?2",
-            [files.cast_signed(), bytes.cast_signed()],
-        )
-        .map(drop)
+        let (dir, name) = path.split();
+        let place = self.reads.maybe(
+            "SELECT seq, content = 1, content_size FROM entries WHERE dir = ?1 AND name = ?2",
+            params![dir, name],
+            |row| {
+                let seq: Option<i64> = row.get(0)?;
+                let file: Option<bool> = row.get(1)?;
+                let size: Option<i64> = row.get(2)?;
+                let bytes = (file == Some(true)).then(|| size.unwrap_or(0).cast_unsigned());
+                Ok((Seq(seq.unwrap_or(0).cast_unsigned()), bytes))
+            },
+        )?;
+        Ok(place.unwrap_or_default())
+    }
+
+    fn totals(&self) -> Result<Totals, IndexError> {
+        if let Some(totals) = self.totals.get() {
+            return Ok(totals);
+        }
+        let totals = self.reads.totals()?;
+        self.totals.set(Some(totals));
+        Ok(totals)
+    }
+
+    fn move_totals(&self, totals: Totals) {
+        if self.totals.replace(Some(totals)) != Some(totals) {
+            self.totals_moved.set(true);
+        }
+    }
+
+    fn store_totals(&self) -> Result<(), IndexError> {
+        if self.totals_moved.get() {
+            let Totals { head, clock, files, bytes } = self.totals()?;
+            let sql = "UPDATE state SET head = ?1, clock = ?2, installed_files = ?3, installed_bytes = ?4";
+            self.run(sql, [head.0, clock, files, bytes].map(u64::cast_signed))?;
+            self.totals_moved.set(false);
+        }
+        Ok(())
     }
 
     fn note_ack(&self, peer: &NodeName, seq: Seq, held: bool) -> Result<(), IndexError> {
@@ -342,12 +390,19 @@ impl Store {
 
     /// Returns the number of a peer's row, which is made if there is none.
     fn peer_row(&self, peer: &NodeName) -> Result<i64, IndexError> {
-        let find = "SELECT id FROM peers WHERE name = ?1";
-        if let Some(id) = self.reads.maybe(find, [peer.as_str()], |row| row.get(0))? {
-            return Ok(id);
+        if let Some(id) = self.peers.borrow().get(peer) {
+            return Ok(*id);
         }
-        self.run("INSERT INTO peers (name) VALUES (?1)", [peer.as_str()])?;
-        Ok(self.reads.conn.last_insert_rowid())
+        let find = "SELECT id FROM peers WHERE name = ?1";
+        let id = match self.reads.maybe(find, [peer.as_str()], |row| row.get(0))? {
+            Some(id) => id,
+            None => {
+                self.run("INSERT INTO peers (name) VALUES (?1)", [peer.as_str()])?;
+                self.reads.conn.last_insert_rowid()
+            }
+        };
+        self.peers.borrow_mut().insert(peer.clone(), id);
+        Ok(id)
     }
 
     fn put_stand(&self, guard: Guard, stand: Stand) -> Result<(), IndexError> {
@@ -390,10 +445,9 @@ impl Store {
     }
 
     fn raise_clock(&self, reading: u64) -> Result<(), IndexError> {
-        if reading <= self.reads.clock()? {
-            return Ok(());
-        }
-        self.run("UPDATE state SET clock = ?1", [reading.cast_signed()]).map(drop)
+        let totals = self.totals()?;
+        self.move_totals(Totals { clock: totals.clock.max(reading), ..totals });
+        Ok(())
     }
 }
 
@@ -429,7 +483,7 @@ impl Index for Store {
         if self.reads.conn.is_autocommit() {
             return Ok(());
         }
-        let done = self.run("COMMIT", []).map(drop);
+        let done = self.store_totals().and_then(|()| self.run("COMMIT", []).map(drop));
         if done.is_err() {
             self.roll_back();
         }
@@ -443,11 +497,11 @@ impl IndexRead for Store {
     }
 
     fn head(&self) -> Result<Seq, IndexError> {
-        self.reads.head()
+        Ok(self.totals()?.head)
     }
 
     fn clock(&self) -> Result<u64, IndexError> {
-        self.reads.clock()
+        Ok(self.totals()?.clock)
     }
 
     fn entry(&self, path: &SharePath) -> Result<Option<Entry>, IndexError> {
@@ -478,7 +532,18 @@ impl IndexRead for Store {
     }
 
     fn has_live_below(&self, dir: &SharePath) -> Result<bool, IndexError> {
-        self.reads.has_live_below(dir)
+        if self.leaves.borrow().contains(dir) {
+            return Ok(false);
+        }
+        let has = self.reads.has_live_below(dir)?;
+        if !has && !dir.is_root() {
+            let mut leaves = self.leaves.borrow_mut();
+            if leaves.len() >= LATELY_MAX {
+                leaves.clear();
+            }
+            leaves.insert(dir.clone());
+        }
+        Ok(has)
     }
 
     fn has_installed_below(&self, dir: &SharePath) -> Result<bool, IndexError> {
@@ -523,7 +588,8 @@ impl IndexRead for Store {
     }
 
     fn installed_files(&self) -> Result<(u64, u64), IndexError> {
-        self.reads.installed_files()
+        let totals = self.totals()?;
+        Ok((totals.files, totals.bytes))
     }
 
     fn intents(&self) -> Result<Vec<Intent>, IndexError> {
@@ -547,7 +613,7 @@ impl IndexRead for Store {
     }
 
     fn acked_through(&self, peer: &NodeName, acked: Seq) -> Result<Seq, IndexError> {
-        self.reads.acked_through(peer, acked)
+        self.reads.acked_until(peer, acked)?.map_or_else(|| self.head(), Ok)
     }
 
     fn backlog(&self, peer: &NodeName) -> Result<Backlog, IndexError> {
