@@ -958,6 +958,7 @@ impl Engine {
         }
         entry.let_go = false;
         entry.installed = installed;
+        entry.pending = self.is_pending(cx, &path, &entry)?;
         cx.put(&path, entry)?;
         self.keep_found(cx, &path, &versions)?;
         if let (Some(owner), Some(why)) = (owner, done.owner_left) {
