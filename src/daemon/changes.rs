@@ -1,5 +1,6 @@
 //! Operations on their way to the disk: a few workers take them in batches, so that many share
-//! the waits for the disk under load and a single one waits for nothing.
+//! the waits for the disk under load and a single one waits for nothing. Those of the backlog go
+//! in small steps while calls come, whose syncs would wait for all that they write.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,12 +10,21 @@ use recsync_proto::message::Lane;
 use super::pool::PoolHandle;
 use super::site::Site;
 use crate::apply;
-use crate::engine::{Input, Op};
+use crate::engine::{Action, Input, Op};
 
-/// Batches of a lane applied at the same time: the disk's queue is full enough with these.
-const BATCHES_MAX: usize = 4;
-/// Operations in a batch.
-const BATCH_MAX: usize = 32;
+/// How much of a lane is applied at the same time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Pace {
+    /// Batches.
+    batches: usize,
+    /// Operations in a batch.
+    batch: usize,
+}
+
+/// The disk's queue is full enough with these.
+const FULL: Pace = Pace { batches: 4, batch: 32 };
+/// That of the backlog while calls come.
+const SMALL_STEPS: Pace = Pace { batches: 1, batch: 8 };
 
 /// Operations of one lane that wait for a worker.
 #[derive(Debug)]
@@ -36,13 +46,26 @@ impl Changes {
 
     /// Queues operations, and sets workers to them.
     pub(super) fn push(self: &Arc<Self>, ops: Vec<Op>, site: &Arc<Site>, pool: &PoolHandle) {
+        // A directory may be of either.
+        let is_call = |op: &Op| !matches!(op.action, Action::Dir { .. });
+        if self.lane == Lane::Live && ops.iter().any(is_call) {
+            pool.call_came();
+        }
         let mut state = self.lock();
         state.waiting.extend(ops);
-        let wanted = state.waiting.len().div_ceil(BATCH_MAX).min(BATCHES_MAX);
+        let pace = self.pace(pool);
+        let wanted = state.waiting.len().div_ceil(pace.batch).min(pace.batches);
         while state.running < wanted {
             state.running += 1;
-            let (changes, site) = (self.clone(), site.clone());
-            pool.run(self.lane, move || changes.work(&site));
+            let (changes, site, crews) = (self.clone(), site.clone(), pool.clone());
+            pool.run(self.lane, move || changes.work(&site, &crews));
+        }
+    }
+
+    fn pace(&self, pool: &PoolHandle) -> Pace {
+        match self.lane {
+            Lane::Bulk if pool.calls_come() => SMALL_STEPS,
+            Lane::Live | Lane::Bulk => FULL,
         }
     }
 
@@ -50,12 +73,14 @@ impl Changes {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn work(&self, site: &Site) {
+    fn work(&self, site: &Site, pool: &PoolHandle) {
         loop {
             let batch: Vec<Op> = {
+                let pace = self.pace(pool);
                 let mut state = self.lock();
-                let count = state.waiting.len().min(BATCH_MAX);
-                if count == 0 || site.is_stopping() {
+                let count = state.waiting.len().min(pace.batch);
+                // More begin again with the next that comes.
+                if count == 0 || state.running > pace.batches || site.is_stopping() {
                     state.running -= 1;
                     return;
                 }

@@ -132,6 +132,7 @@ pub fn run(file: &Path) -> Result<(), DaemonError> {
     let config = config::load(file)?;
     let identity = Identity::load(&config.node.state_dir)?;
     sys::ignore_lease_signals();
+    sys::keep_freed_memory();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name("net")
@@ -139,8 +140,9 @@ pub fn run(file: &Path) -> Result<(), DaemonError> {
         .build()
         .map_err(DaemonError::system("threads"))?;
     let signals = Signals::listen(&runtime).map_err(DaemonError::system("signals"))?;
-    let pool = Pool::start().map_err(DaemonError::system("threads"))?;
-    let node = Arc::new(Node::new(config, identity.fingerprint().to_string(), &pool));
+    let clock = Clock::start();
+    let pool = Pool::start(clock).map_err(DaemonError::system("threads"))?;
+    let node = Arc::new(Node::new(config, identity.fingerprint().to_string(), clock, &pool));
     let (stop, stopped) = cell::channel(false);
 
     let result = node.start(identity, &runtime, &stopped).and_then(|()| {
@@ -193,8 +195,7 @@ fn tell_manager(told: std::io::Result<()>) {
 }
 
 impl Node {
-    fn new(config: Config, fingerprint: String, pool: &Pool) -> Self {
-        let clock = Clock::start();
+    fn new(config: Config, fingerprint: String, clock: Clock, pool: &Pool) -> Self {
         let shares: Vec<_> = config.shares.iter().map(|share| share.name.clone()).collect();
         let peers: Vec<_> = config.peers.iter().map(|peer| peer.name.clone()).collect();
         let common = Common {
@@ -395,8 +396,15 @@ impl Node {
     fn gauges(&self, asleep: &Receiver<Infallible>) {
         let watchdog = Watchdog::from_env();
         let mut beats = BTreeMap::new();
+        let (mut jobs, mut keeps) = (0, true);
         while let Err(RecvTimeoutError::Timeout) = asleep.recv_timeout(GAUGES) {
             self.refresh();
+            // A burst of work is over.
+            let worked = std::mem::replace(&mut jobs, self.common.pool.jobs()) != jobs;
+            if !worked && keeps {
+                sys::return_freed_memory();
+            }
+            keeps = worked;
             for host in self.hosts() {
                 let (beat, seen) = beats
                     .entry(host.name.clone())

@@ -4,17 +4,21 @@
 //! **Invariant:** a fixed number of threads; what waits here is bounded by the engines' windows.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use recsync_proto::message::Lane;
 
-use crate::sys;
+use crate::sys::{self, Clock};
 
 type Job = Box<dyn FnOnce() + Send>;
 
 /// Threads of a crew: their work is waiting for the disk, more of them than this wait no faster.
 const WORKERS: usize = 8;
+/// For so long after the last call others are expected.
+const CALLS_COME: Duration = Duration::from_secs(1);
 
 /// A fixed number of threads that take jobs of their lane in their order.
 #[derive(Debug)]
@@ -46,8 +50,14 @@ impl Pool {
     ///
     /// # Errors
     /// If the kernel refuses a thread.
-    pub(super) fn start() -> std::io::Result<Self> {
-        let crews = PoolHandle { live: Arc::default(), bulk: Arc::default() };
+    pub(super) fn start(clock: Clock) -> std::io::Result<Self> {
+        let crews = PoolHandle {
+            clock,
+            live: Arc::default(),
+            bulk: Arc::default(),
+            call: Arc::default(),
+            jobs: Arc::default(),
+        };
         let mut threads = Vec::new();
         for number in 0..WORKERS {
             for lane in [Lane::Live, Lane::Bulk] {
@@ -90,19 +100,44 @@ impl Pool {
 /// Gives jobs to a [`Pool`].
 #[derive(Debug, Clone)]
 pub(super) struct PoolHandle {
+    clock: Clock,
     live: Arc<Crew>,
     bulk: Arc<Crew>,
+    /// When the last call was worked on.
+    call: Arc<Mutex<Option<Duration>>>,
+    /// Jobs that were given to it, ever.
+    jobs: Arc<AtomicU64>,
 }
 
 impl PoolHandle {
     /// Queues a job; dropped if the pool has stopped.
     pub(super) fn run(&self, lane: Lane, job: impl FnOnce() + Send + 'static) {
         let crew = self.crew(lane);
+        self.jobs.fetch_add(1, Ordering::Relaxed);
         let mut state = crew.lock();
         if !state.stopped {
             state.jobs.push_back(Box::new(job));
             crew.changed.notify_one();
         }
+    }
+
+    /// Returns how many jobs there were.
+    pub(super) fn jobs(&self) -> u64 {
+        self.jobs.load(Ordering::Relaxed)
+    }
+
+    /// Notes that a new change is worked on, that is no echo of one of recsync's own.
+    pub(super) fn call_came(&self) {
+        *self.last_call() = Some(self.clock.now().mono);
+    }
+
+    /// True if others are to be expected: the backlog gives them room then.
+    pub(super) fn calls_come(&self) -> bool {
+        self.last_call().is_some_and(|last| self.clock.now().mono < last + CALLS_COME)
+    }
+
+    fn last_call(&self) -> std::sync::MutexGuard<'_, Option<Duration>> {
+        self.call.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn crew(&self, lane: Lane) -> &Arc<Crew> {

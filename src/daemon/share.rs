@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use recsync_proto::message::{Lane, ShareMessage};
 use recsync_proto::path::Escaped;
-use recsync_proto::{Dot, Epoch, Message, NodeName, Seq, ShareName, SharePath};
+use recsync_proto::{Content, Dot, Epoch, Message, NodeName, Seq, ShareName, SharePath};
 use thiserror::Error;
 
 use super::board::{Running, ShareBoard, Stage};
@@ -785,7 +785,7 @@ impl Loop {
     }
 
     fn look(&self, path: SharePath, installed: Option<Installed>, hint: Hint, lane: Lane) {
-        let site = self.site.clone();
+        let (site, pool) = (self.site.clone(), self.common.pool.clone());
         self.common.pool.run(lane, move || {
             if site.is_stopping() {
                 return;
@@ -794,6 +794,10 @@ impl Loop {
             let installed = installed.as_ref();
             let (tree, synced, settle) = (&*site.tree, &site.synced, site.settle());
             let look = observe::look(tree, synced, &path, installed, hint, settle, wall_ns);
+            let is_new = matches!(look, Look::Found { content: Content::File { .. }, .. });
+            if lane == Lane::Live && is_new {
+                pool.call_came();
+            }
             site.input(lane, Input::Looked { path, look });
         });
     }

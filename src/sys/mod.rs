@@ -105,6 +105,24 @@ pub fn start_writeback(file: BorrowedFd<'_>) {
     let _unsupported = raw::start_writeback(file);
 }
 
+/// Has the process keep memory that it frees until [`return_freed_memory`]: buffers of small files come and go by
+/// the thousand, and the kernel hands each page out anew, cleared. Where the C library takes no advice, it does as it
+/// likes.
+pub fn keep_freed_memory() {
+    /// At the end of each heap: about what is under way of a backlog.
+    const KEPT: i32 = 32 << 20;
+    /// Else there are eight for each CPU.
+    const ARENAS: i32 = 4;
+    /// The longest frame.
+    const HEAP_MAX: i32 = 2 << 20;
+    let _unsupported = raw::keep_freed_memory(KEPT, ARENAS, HEAP_MAX);
+}
+
+/// Gives the memory back that was freed, after work is done: it takes some milliseconds.
+pub fn return_freed_memory() {
+    raw::return_freed_memory();
+}
+
 /// Has the calling thread step back behind others, for CPU time and, where the disk's scheduler heeds
 /// it, for the disk: for work that nobody waits for. A hint without an outcome.
 pub fn step_back() {
@@ -124,6 +142,35 @@ mod tests {
     use rustix::fs::{CWD, Mode, OFlags, openat};
 
     use super::*;
+
+    #[test]
+    #[cfg(target_env = "gnu")]
+    #[expect(clippy::disallowed_methods, reason = "a file of the kernel's, in no share")]
+    fn freed_memory_is_kept_until_it_is_returned() {
+        const INSIDE: &str = "RECSYNC_TEST_MEMORY";
+        if std::env::var_os(INSIDE).is_none() {
+            // In a process where no other test takes memory meanwhile.
+            let status = Command::new(std::env::current_exe().unwrap())
+                .args(["--exact", "sys::tests::freed_memory_is_kept_until_it_is_returned"])
+                .env(INSIDE, "")
+                .status();
+            assert!(status.unwrap().success());
+            return;
+        }
+        let resident = || -> usize {
+            let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+            statm.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * 4096
+        };
+        keep_freed_memory();
+        let buffers: Vec<_> = (0..100_u8).map(|number| vec![number; 100_000]).collect();
+        let used = resident();
+        drop(buffers);
+        let kept = resident();
+        assert!(kept + 5_000_000 > used, "{used} {kept}");
+        return_freed_memory();
+        let left = resident();
+        assert!(left + 5_000_000 < kept, "{kept} {left}");
+    }
 
     #[test]
     #[expect(clippy::disallowed_methods, reason = "a test makes its own files")]

@@ -51,6 +51,35 @@ pub(super) fn start_writeback(file: BorrowedFd<'_>) -> Result<(), Errno> {
     check(unsafe { libc::sync_file_range(file.as_raw_fd(), 0, 0, libc::SYNC_FILE_RANGE_WRITE) })
 }
 
+/// Has the C library give freed memory back to the kernel only above `kept` bytes at the end of a heap, have
+/// `arenas` heaps at most, and take what is up to `heap_max` bytes long from them (mallopt(3)). False if it takes
+/// no such advice.
+#[cfg(target_env = "gnu")]
+pub(super) fn keep_freed_memory(kept: c_int, arenas: c_int, heap_max: c_int) -> bool {
+    let set = [
+        (libc::M_TRIM_THRESHOLD, kept),
+        (libc::M_ARENA_MAX, arenas),
+        (libc::M_MMAP_THRESHOLD, heap_max),
+    ];
+    // SAFETY: the arguments are numbers.
+    set.into_iter().all(|(what, value)| unsafe { libc::mallopt(what, value) } == 1)
+}
+
+/// Has the C library give all freed memory back to the kernel (malloc_trim(3)).
+#[cfg(target_env = "gnu")]
+pub(super) fn return_freed_memory() {
+    // SAFETY: the argument is a number.
+    unsafe { libc::malloc_trim(0) };
+}
+
+#[cfg(not(target_env = "gnu"))]
+pub(super) fn keep_freed_memory(_kept: c_int, _arenas: c_int, _heap_max: c_int) -> bool {
+    false
+}
+
+#[cfg(not(target_env = "gnu"))]
+pub(super) fn return_freed_memory() {}
+
 /// Longest answer of the C library on one account, in bytes: a group comes with all its members.
 const ACCOUNT_ANSWER_MAX: usize = 1 << 20;
 
