@@ -59,7 +59,8 @@ pub enum CodecError {
 /// it: a bug of the caller.
 pub fn encode(message: &Message) -> Result<Vec<u8>, CodecError> {
     check(message)?;
-    let mut frame = vec![0; PREFIX_LEN];
+    let mut frame = Vec::with_capacity(PREFIX_LEN + roughly(message));
+    frame.extend([0; PREFIX_LEN]);
     bincode::encode_into_std_write(message, &mut frame, CODEC)
         .map_err(|error| CodecError::Malformed(error.to_string()))?;
     let len = frame.len() - PREFIX_LEN;
@@ -69,6 +70,19 @@ pub fn encode(message: &Message) -> Result<Vec<u8>, CodecError> {
     let prefix = u32::try_from(len).expect("FRAME_LEN_MAX fits u32");
     frame[..PREFIX_LEN].copy_from_slice(&prefix.to_le_bytes());
     Ok(frame)
+}
+
+/// Returns about how many bytes a message has, so that files' bytes are copied into its frame once.
+fn roughly(message: &Message) -> usize {
+    const REST: usize = 512;
+    let files = |announcement: &Announcement| announcement.inline.as_ref().map_or(0, Vec::len);
+    match message {
+        Message::Share { body: ShareMessage::Announce(announcements), .. } => {
+            announcements.iter().map(|announcement| files(announcement) + REST).sum()
+        }
+        Message::Share { body: ShareMessage::Block { bytes, .. }, .. } => bytes.len() + REST,
+        _ => REST,
+    }
 }
 
 /// Returns the length of the body that a prefix announces.

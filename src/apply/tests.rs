@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::os::fd::AsRawFd as _;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use recsync_proto::{Content, Epoch, Seq, SharePath};
 
@@ -41,8 +41,12 @@ fn file(source: Source, bytes: &[u8]) -> Action {
     Action::File { size, hash, mtime_ns: MTIME, mode: MODE, owner: None, source }
 }
 
+fn held(bytes: &[u8]) -> Source {
+    Source::Inline(Arc::new(bytes.to_vec()))
+}
+
 fn inline(_: &Share) -> Action {
-    file(Source::Inline(NEW.into()), NEW)
+    file(held(NEW), NEW)
 }
 
 fn transferred(share: &Share) -> Action {
@@ -1048,7 +1052,7 @@ fn wrong_bytes_are_refused() {
         Source::Local(share_path("b"))
     }
     let sources: [(&str, MakeSource); 6] = [
-        ("other bytes", |_| Source::Inline(OLD.into())),
+        ("other bytes", |_| held(OLD)),
         ("a short transfer", |share| {
             let name = whole_name(&hash_of(NEW), Seq(5));
             drop(share.tree.create_temp(&name).unwrap());
@@ -1113,7 +1117,7 @@ fn one_batch_makes_many_changes_and_answers_each() {
         displaced: displaced.then(|| trash_place(DAY, &share_path(path), id)),
         beside: share_path("beside"),
     };
-    let bad = Op { action: file(Source::Inline(OLD.into()), NEW), ..new(5, "new/bad") };
+    let bad = Op { action: file(held(OLD), NEW), ..new(5, "new/bad") };
     let ops = vec![
         new(1, "new/x/a"),
         new(2, "new/x/b"),

@@ -263,7 +263,7 @@ pub enum NotFetched {
 #[derive(Clone, PartialEq)]
 pub enum Source {
     /// Memory.
-    Inline(Arc<[u8]>),
+    Inline(Arc<Vec<u8>>),
     /// A complete file in `.recsync/tmp`, every block of it verified, not yet synced.
     Staged(String),
     /// Another file of this share that is believed to hold the same bytes.

@@ -510,7 +510,7 @@ impl Engine {
             return Ok(bytes);
         }
         if size == 0 {
-            return Ok(Some(Source::Inline([].into())));
+            return Ok(Some(Source::Inline(Vec::new().into())));
         }
         // A local copy that proved bad must not be chosen for ever: where peers have the bytes no more it
         // is by turns.

@@ -210,6 +210,11 @@ impl Ledger {
         self.book().waiting.values().filter(|waiting| !waiting.untold).count()
     }
 
+    /// True if none is.
+    pub fn is_settled(&self) -> bool {
+        self.book().waiting.values().all(|waiting| waiting.untold)
+    }
+
     /// Calls `look` with the path, the node and the time of each of them.
     pub fn each_outstanding(&self, mut look: impl FnMut(&str, usize, Duration)) {
         for (path, waiting) in self.book().waiting.iter().filter(|(_, waiting)| !waiting.untold) {

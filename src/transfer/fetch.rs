@@ -492,7 +492,7 @@ impl<T: Tree> Fetcher<T> {
 
     fn complete_small(&mut self, number: u64, bytes: Vec<u8>, out: &mut Vec<FetchOutput>) {
         let Some(download) = self.active.remove(&number) else { return };
-        let bytes: std::sync::Arc<[u8]> = bytes.into();
+        let bytes = std::sync::Arc::new(bytes);
         for want in std::iter::once(download.want).chain(download.also) {
             self.answer(want, Ok(Source::Inline(bytes.clone())), 0, out);
         }

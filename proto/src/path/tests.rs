@@ -102,4 +102,16 @@ proptest! {
             }
         }
     }
+
+    /// However much of them is the same.
+    #[test]
+    fn paths_are_ordered_byte_by_byte(
+        begin in "a{0,9}(/a{1,9}){0,4}", one in "[a./!-]{0,20}", other in "[a./!-]{0,20}",
+    ) {
+        let made = |end: &str| SharePath::new(format!("x{begin}{end}"));
+        if let (Ok(one), Ok(other)) = (made(&one), made(&other)) {
+            let keys = |path: &SharePath| path.as_bytes().iter().map(|&b| if b == b'/' { 0 } else { b }).collect::<Vec<_>>();
+            prop_assert_eq!(one.cmp(&other), keys(&one).cmp(&keys(&other)));
+        }
+    }
 }

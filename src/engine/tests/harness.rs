@@ -967,7 +967,7 @@ impl World {
         }
         match &self.nodes[from].disk.objects.get(path)?.what {
             What::File(bytes) if hash_of(bytes) == hash => {
-                Some(Source::Inline(bytes.clone().into()))
+                Some(Source::Inline(Arc::new(bytes.clone())))
             }
             _ => None,
         }
