@@ -156,7 +156,7 @@ impl<'a> Bench<'a> {
     }
 
     fn wait_until_durable(&self, pair: &mut Pair) -> Result<()> {
-        self.wait(pair, "durable", |_| self.ledger.outstanding() == 0)
+        self.wait(pair, "durable", |_| self.ledger.is_settled())
     }
 
     /// N finished files a second each way, with M that grow.

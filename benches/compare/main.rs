@@ -35,14 +35,14 @@ use std::error::Error;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Parser as _;
 use recsync::load::Scratch;
 
 use report::{Row, Section};
 use systems::System;
-use workloads::{Run, Workload};
+use workloads::{LIMIT, Run, Workload};
 
 /// Measures recsync beside other systems on the same work
 #[derive(Debug, clap::Parser)]
@@ -119,13 +119,14 @@ fn run(args: &Args) -> Result<()> {
         page::machine(scratch.path())
     );
     println!("{machine}\n");
+    let mut freed = Freed::default();
     for workload in Workload::value_variants() {
         if !args.only.is_empty() && !args.only.contains(workload) {
             continue;
         }
         let counts: &[u64] = if *workload == Workload::Many { &args.files } else { &[0] };
         for many in counts {
-            let section = measure(args, *workload, *many, scratch.path())?;
+            let section = measure(args, *workload, *many, scratch.path(), &mut freed)?;
             let table = section.markdown();
             println!("{table}");
             if args.write {
@@ -136,7 +137,13 @@ fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-fn measure(args: &Args, workload: Workload, many: u64, scratch: &Path) -> Result<Section> {
+fn measure(
+    args: &Args,
+    workload: Workload,
+    many: u64,
+    scratch: &Path,
+    freed: &mut Freed,
+) -> Result<Section> {
     let program = Path::new(env!("CARGO_BIN_EXE_recsync"));
     let mut section = Section {
         workload,
@@ -159,17 +166,31 @@ fn measure(args: &Args, workload: Workload, many: u64, scratch: &Path) -> Result
     // Whatever it measures next to, a second round of a million files tells nothing new.
     let rounds = if workload == Workload::Many { 1 } else { args.rounds };
     for round in 0..rounds {
+        let mut left = Vec::new();
         for row in &mut section.rows {
             println!("{} {:?}: round {} of {rounds}", row.system.name(), workload, round + 1);
-            let dir = scratch.join("run");
+            let dir = scratch.join(format!("run-{}", left.len()));
             fs::create_dir_all(&dir)?;
+            freed.wait();
+            let inodes = free_inodes(scratch)?;
             let run = Run { args, program, dir: dir.clone(), system: row.system, many };
             let figures = run.run(workload).map_err(|error| error.to_string());
             if let Err(why) = &figures {
                 println!("  not measured: {why}");
             }
             row.rounds.push(figures);
-            remove(&dir)?;
+            left.push(dir);
+            // Few large files need the room, and many small ones what `Freed` says.
+            if inodes.saturating_sub(free_inodes(scratch)?) < MANY_INODES {
+                fs::remove_dir_all(left.last().expect("just pushed"))?;
+                left.pop();
+                rustix::fs::sync();
+            }
+        }
+        if !left.is_empty() {
+            left.iter().try_for_each(fs::remove_dir_all)?;
+            rustix::fs::sync();
+            *freed = Freed(Some(Instant::now()));
         }
     }
     Ok(section)
@@ -177,21 +198,26 @@ fn measure(args: &Args, workload: Workload, many: u64, scratch: &Path) -> Result
 
 /// Files from which on a removal is waited for.
 const MANY_INODES: u64 = 500;
-/// ext4 does not use an inode again for a minute (`EXT4_RECENCY_MIN`): who creates files meanwhile
-/// spends a third of its time in the search for others.
-const RECENCY: Duration = Duration::from_secs(65);
+/// ext4 without a journal does not use an inode again for a minute after its removal, or for six while its block is
+/// dirty (`EXT4_RECENCY_MIN`, `EXT4_RECENCY_DIRTY`): who creates files meanwhile spends half of its time in the search
+/// for others.
+const RECENCY: Duration = Duration::from_secs(365);
 
-/// Removes what a run left, and waits until the next one cannot feel it.
-fn remove(dir: &Path) -> Result<()> {
-    let scratch = dir.parent().unwrap_or(dir);
-    let before = rustix::fs::statvfs(scratch)?.f_ffree;
-    fs::remove_dir_all(dir)?;
-    rustix::fs::sync();
-    let freed = rustix::fs::statvfs(scratch)?.f_ffree.saturating_sub(before);
-    if freed >= MANY_INODES {
-        std::thread::sleep(RECENCY);
+/// When many inodes were freed last.
+#[derive(Debug, Default)]
+struct Freed(Option<Instant>);
+
+impl Freed {
+    /// Waits until that cannot be felt any more.
+    fn wait(&self) {
+        if let Some(at) = self.0 {
+            std::thread::sleep((at + RECENCY).saturating_duration_since(Instant::now()));
+        }
     }
-    Ok(())
+}
+
+fn free_inodes(dir: &Path) -> Result<u64> {
+    Ok(rustix::fs::statvfs(dir)?.f_ffree)
 }
 
 /// Says what is done, with the numbers of this run.
@@ -236,6 +262,11 @@ fn what(args: &Args, workload: Workload, many: u64) -> String {
         Workload::CallsDuringBacklog => format!(
             "Ten new recordings of 190 kB a second while {:.0} files of 50 kB ship; {rounds}",
             scaled(50_000.0)
+        ),
+        Workload::Limited => format!(
+            "A file ships under a limit of {:.0} MB/s, and ten new recordings of 190 kB a second from the same node: \
+             what crosses the wire in 10 s, both ways, and how late the recordings are; {rounds}",
+            LIMIT as f64 / 1e6
         ),
         Workload::Many => format!(
             "{many} files of 8 bytes, the same on both nodes; once. Both nodes are started again with warm caches \

@@ -6,7 +6,7 @@ use recsync::load::Lags;
 
 use crate::page::seconds;
 use crate::systems::System;
-use crate::workloads::{Damage, Figures, Workload};
+use crate::workloads::{Damage, Figures, LIMIT, Workload};
 
 /// All rounds of one system in one workload.
 pub(crate) struct Row {
@@ -45,6 +45,8 @@ enum Column {
     OfFloor,
     Wire,
     WirePercent,
+    /// Bytes on the wire as a part of what the limit allows one way.
+    OfLimit,
     Cpu,
     CpuPerFile,
     Peak,
@@ -103,6 +105,18 @@ impl Section {
             Workload::CallsDuringLarge | Workload::CallsDuringBacklog => {
                 &[C::Files, C::P50, C::P99, C::Max, C::Never, C::Took, C::Cpu, C::Peak, C::Damage]
             }
+            Workload::Limited => &[
+                C::Wire,
+                C::OfLimit,
+                C::Files,
+                C::P50,
+                C::P99,
+                C::Max,
+                C::Never,
+                C::Cpu,
+                C::Peak,
+                C::Damage,
+            ],
             Workload::Many => {
                 &[C::Resident, C::IdleCpu, C::StartUp, C::Verify, C::VerifyWire, C::Peak]
             }
@@ -211,6 +225,7 @@ impl Column {
             C::OfFloor => "rate / floor's",
             C::Wire => "bytes on the wire",
             C::WirePercent => "of the content",
+            C::OfLimit => "of the limit",
             C::Cpu => "CPU s, fs1 + fs2",
             C::CpuPerFile => "CPU a file",
             C::Peak => "peak MB, fs1 + fs2",
@@ -249,6 +264,9 @@ impl Column {
             C::WirePercent => {
                 per_cent(row.median(|figures| Some(figures.wire? as f64 / figures.bytes as f64))?)
             }
+            C::OfLimit => per_cent(row.median(|figures| {
+                Some(figures.wire? as f64 / (LIMIT as f64 * figures.took?.as_secs_f64()))
+            })?),
             C::Cpu => pair(row.both(|figures| figures.cpu)?),
             C::CpuPerFile => {
                 let a_file = |figures: &Figures| {

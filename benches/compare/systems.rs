@@ -25,6 +25,8 @@ pub(crate) enum System {
     Recsync,
     /// recsync that waits for nothing.
     Recsync0,
+    /// recsync with a bandwidth limit.
+    Limited,
     /// TLS 1.3 on loopback into fsynced files, in Rust: what the machine can do.
     Floor,
     /// `cp`, and an fsync a file.
@@ -46,6 +48,7 @@ impl System {
         match self {
             System::Recsync => "recsync",
             System::Recsync0 => "recsync, settle 0",
+            System::Limited => "recsync, limited",
             System::Floor => "floor: TLS + fsync",
             System::Cp => "floor: cp + fsync",
             System::RsyncFsync => "rsync --fsync, once",
@@ -61,6 +64,9 @@ impl System {
         let text = match self {
             System::Recsync => "settle = \"20ms\" (default); durable and acknowledged",
             System::Recsync0 => "settle = \"0ms\"; durable and acknowledged",
+            System::Limited => {
+                "bandwidth = \"20MB/s\", settle = \"20ms\" (default); durable and acknowledged"
+            }
             System::Floor => "no delay, no watching, no index; durable",
             System::Cp => "no network, no watching, no index; durable",
             System::RsyncFsync => {
@@ -89,7 +95,9 @@ impl System {
             peers::version(program, argument).ok_or_else(|| format!("{program} is not installed"))
         };
         match self {
-            System::Recsync | System::Recsync0 => Ok(env!("CARGO_PKG_VERSION").to_owned()),
+            System::Recsync | System::Recsync0 | System::Limited => {
+                Ok(env!("CARGO_PKG_VERSION").to_owned())
+            }
             System::Floor | System::Cp => Ok("-".to_owned()),
             System::RsyncFsync | System::Rsync => of("rsync", "--version"),
             System::Lsyncd5 | System::Lsyncd0 => {
@@ -141,10 +149,17 @@ impl Nodes {
             fs::create_dir_all(root)?;
         }
         let running = match system {
-            System::Recsync | System::Recsync0 => {
+            System::Recsync | System::Recsync0 | System::Limited => {
                 Pair::set_up(dir)?;
-                if system == System::Recsync0 {
-                    set_settle_0(dir)?;
+                match system {
+                    System::Recsync0 => {
+                        set(dir, "# settle = \"20ms\"", "settle = \"0ms\"")?;
+                    }
+                    System::Limited => {
+                        set(dir, "# [limits]", "[limits]")?;
+                        set(dir, "# bandwidth = \"50MB/s\"", "bandwidth = \"20MB/s\"")?;
+                    }
+                    _ => {}
                 }
                 Running::Recsync(Pair::start(program, dir, &ledger)?)
             }
@@ -297,13 +312,14 @@ impl Nodes {
     }
 }
 
-fn set_settle_0(dir: &Path) -> Result<()> {
+/// Sets in both configs what the template has as a comment.
+fn set(dir: &Path, comment: &str, line: &str) -> Result<()> {
     for name in NAMES {
         let file = dir.join(name).join("recsync.toml");
         let text = fs::read_to_string(&file)?;
-        let changed = text.replace("# settle = \"20ms\"", "settle = \"0ms\"");
+        let changed = text.replace(comment, line);
         if changed == text {
-            return Err("the template of the config has no line for settle at 20ms".into());
+            return Err(format!("the template of the config has no line {comment:?}").into());
         }
         fs::write(&file, changed)?;
     }

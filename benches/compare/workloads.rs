@@ -40,11 +40,15 @@ pub(crate) enum Workload {
     CallsDuringLarge,
     /// New calls while a backlog of 50,000 files ships.
     CallsDuringBacklog,
+    /// A file and new calls under a bandwidth limit.
+    Limited,
     /// Many files: idle, start-up, verification.
     Many,
 }
 
-use System::{Cp, Floor, Lsyncd0, Lsyncd5, Recsync, Recsync0, Rsync, RsyncFsync, Syncthing};
+use System::{
+    Cp, Floor, Limited, Lsyncd0, Lsyncd5, Recsync, Recsync0, Rsync, RsyncFsync, Syncthing,
+};
 
 impl Workload {
     /// Returns what is compared in it, in the order of the table.
@@ -61,6 +65,7 @@ impl Workload {
             Workload::CallsDuringLarge | Workload::CallsDuringBacklog => {
                 &[Recsync, Syncthing, Lsyncd0]
             }
+            Workload::Limited => &[Limited],
             Workload::Many => &[Recsync, Syncthing, Rsync],
         }
     }
@@ -120,6 +125,9 @@ const KB: u64 = 1_000;
 const MIB: u64 = 1 << 20;
 /// The recording of [`Workload::Idle`] and of new calls during bulk: two minutes would be 1.9 MB, most are short.
 const CALL: u64 = 190 * KB;
+/// Bytes a second of [`Workload::Limited`], each way.
+pub(crate) const LIMIT: u64 = 20_000 * KB;
+const LIMITED_FOR: Duration = Duration::from_secs(10);
 
 impl Run<'_> {
     pub(crate) fn run(&self, workload: Workload) -> Result<Figures> {
@@ -145,6 +153,7 @@ impl Run<'_> {
                 }
                 Ok(made)
             }),
+            Workload::Limited => self.limited(),
             Workload::Many => self.many(),
         }
     }
@@ -212,7 +221,7 @@ impl Run<'_> {
             let node = number as usize % 2;
             record(&nodes.roots()[node], node, &name(number), CALL, &nodes.ledger.clone())?;
             let arrived = self.wait(&mut nodes, "there", Duration::from_secs(30), |nodes| {
-                nodes.ledger.outstanding() == 0
+                nodes.ledger.is_settled()
             });
             if arrived.is_err() {
                 nodes.check()?;
@@ -242,7 +251,7 @@ impl Run<'_> {
         load.finish()?;
         let over = Instant::now();
         let drained = self.wait(&mut nodes, "there", length * 2 + self.system.delay(), |nodes| {
-            nodes.ledger.outstanding() == 0
+            nodes.ledger.is_settled()
         });
         let mut figures = Figures::default();
         if drained.is_ok() {
@@ -294,7 +303,7 @@ impl Run<'_> {
         let mut nodes = self.start(0)?;
         // They have known each other for a while.
         record(&roots[0], 0, "before.wav", bytes.min(100 * KB), &nodes.ledger.clone())?;
-        self.wait(&mut nodes, "there", PATIENCE, |nodes| nodes.ledger.outstanding() == 0)?;
+        self.wait(&mut nodes, "there", PATIENCE, |nodes| nodes.ledger.is_settled())?;
         nodes.stop_node(1);
         make(&nodes.ledger.clone())?;
         if self.system.is_lsyncd() {
@@ -309,7 +318,7 @@ impl Run<'_> {
         let (before, wire) = (nodes.cost(), self.wire());
         let begun = Instant::now();
         nodes.start_node(1)?;
-        let all = self.wait(&mut nodes, "there", PATIENCE, |nodes| nodes.ledger.outstanding() == 0);
+        let all = self.wait(&mut nodes, "there", PATIENCE, |nodes| nodes.ledger.is_settled());
         if all.is_ok() {
             figures.took = Some(begun.elapsed());
         }
@@ -491,10 +500,38 @@ impl Run<'_> {
                 break;
             }
         }
-        let _late = self.wait(&mut nodes, "there", Duration::from_secs(60), |nodes| {
-            nodes.ledger.outstanding() == 0
-        });
+        let _late = self
+            .wait(&mut nodes, "there", Duration::from_secs(60), |nodes| nodes.ledger.is_settled());
         let mut figures = Figures { took, ..Figures::default() };
+        self.recordings(&nodes, &mut figures);
+        self.costs(&nodes, before, &mut figures);
+        figures.damage = Some(self.judge(&nodes)?);
+        Ok(figures)
+    }
+
+    /// A file and new calls of the same node under a limit: what crosses the wire in [`LIMITED_FOR`].
+    fn limited(&self) -> Result<Figures> {
+        let mut nodes = self.start(0)?;
+        let roots = nodes.roots();
+        let before = nodes.cost();
+        let wire = self.wire();
+        record(&roots[0], 0, "large.wav", LIMIT * LIMITED_FOR.as_secs() * 2, &scrap())?;
+        // What was saved up is used, and the file is well under way.
+        self.wait(&mut nodes, "under way", PATIENCE, |_| {
+            self.wire_since(wire).is_none_or(|bytes| bytes > LIMIT)
+        })?;
+        let (begun, wire) = (Instant::now(), self.wire());
+        for number in 0..LIMITED_FOR.as_millis() / 100 {
+            let due = begun + Duration::from_millis(100) * u32::try_from(number)?;
+            sleep(due.saturating_duration_since(Instant::now()));
+            let path = format!("2026/11/24/{}-{number:05}.wav", NAMES[0]);
+            record(&roots[0], 0, &path, CALL, &nodes.ledger)?;
+        }
+        sleep((begun + LIMITED_FOR).saturating_duration_since(Instant::now()));
+        let mut figures = Figures { wire: self.wire_since(wire), ..Figures::default() };
+        figures.took = Some(begun.elapsed());
+        let _late = self
+            .wait(&mut nodes, "there", Duration::from_secs(60), |nodes| nodes.ledger.is_settled());
         self.recordings(&nodes, &mut figures);
         self.costs(&nodes, before, &mut figures);
         figures.damage = Some(self.judge(&nodes)?);
