@@ -125,9 +125,13 @@ impl Oracle {
         let itself = self.instances.entry((path.to_vec(), digest)).or_default();
         // If users put it there: whoever takes it away here need not have seen it elsewhere.
         let is_itself = itself.puts > 0;
+        // If users gave several names these bytes, the copy is of one of them.
+        let is_name = |(of, it): &(&[u8], &mut Instance)| *of != path && it.puts > 0;
+        let names = self.standing_for(path, digest).filter(is_name).count();
+        let is_of_any = is_itself || names > 1;
         for (of, instance) in self.standing_for(path, digest) {
             instance.destroyed_at.insert(node.to_owned());
-            instance.revived |= is_moved || in_doubt || is_itself && of != path;
+            instance.revived |= is_moved || in_doubt || is_of_any && of != path;
         }
         if self.doubtful.contains(node) {
             self.revive(path);
