@@ -18,11 +18,12 @@ use std::collections::btree_map::Entry as Slot;
 use recsync_proto::{Content, Dot, Record, SharePath};
 
 use super::effect::{Look, Noticed};
-use super::local::installed;
+use super::local::{NAMES_MAX, installed};
 use super::retry::RETRIES_MAX;
 use super::settle::Dirt;
 use super::{Cx, Engine, version};
-use crate::index::{IndexError, Installed, Intent};
+use crate::index::{Entry, IndexError, Installed, Intent};
+use crate::tree::Fingerprint;
 
 /// What was wanted at a path when this run began.
 #[derive(Debug)]
@@ -75,6 +76,29 @@ impl Engine {
         };
         self.note_put(cx, path, found.clone(), &versions)?;
         Ok(true)
+    }
+
+    /// True if an earlier run may have renamed what a look has found: it is known under a name for which its
+    /// bytes are wanted no more.
+    pub(super) fn may_have_moved(
+        &self,
+        cx: &Cx<'_>,
+        path: &SharePath,
+        content: &Content,
+        found: &Fingerprint,
+        dirt: Dirt,
+    ) -> Result<bool, IndexError> {
+        if self.searched || dirt.noticed != Noticed::Scan || content.is_dir() {
+            return Ok(false);
+        }
+        for from in cx.index.installed_inode(found.fs, found.ino, NAMES_MAX)? {
+            let Entry { record, installed, .. } = cx.entry(&from)?;
+            let is_it = installed.is_some_and(|there| there.content == *content);
+            if from != *path && is_it && !version::holds(&record, content) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Returns what an earlier run has put at a path in the place of what the index knows, for the look that

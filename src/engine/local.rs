@@ -30,7 +30,7 @@ const CHILDREN_WAIT: Duration = Duration::from_millis(100);
 const MADE_LOOKS_MAX: u32 = 5;
 
 /// Other names of a changed file that are looked at with it; a scan finds the rest.
-const NAMES_MAX: usize = 64;
+pub(super) const NAMES_MAX: usize = 64;
 
 /// A new name that waits for the look at the name it may have had.
 #[derive(Debug)]
@@ -404,10 +404,9 @@ impl Engine {
                 }
                 let wanted = version::winner(&entry.record, cx.index.has_live_below(path)?);
                 let is_wanted = wanted.is_some_and(|wanted| wanted.content == content);
-                let is_put = is_wanted
-                    && !unclaimed
-                    && !self.has_another_name(cx, path, &entry, &content, fingerprint)?;
-                if is_put {
+                let is_nobodys = self.may_have_moved(cx, path, &content, fingerprint, dirt)?
+                    || !self.has_another_name(cx, path, &entry, &content, fingerprint)?;
+                if is_wanted && !unclaimed && is_nobodys {
                     // It is what the cluster wants here anyway: after a crash, or made twice.
                     let found = installed(content, fingerprint, owner.as_ref());
                     if let Some(was) = entry.installed.replace(found)
@@ -422,10 +421,10 @@ impl Engine {
                     cx.put(path, entry)?;
                 } else {
                     let object = installed(content, fingerprint, owner.as_ref());
-                    if self.await_rename(cx, path, &object, dirt)? {
-                        return Ok(());
-                    }
-                    if !self.recall(cx, path, &object, dirt)? {
+                    if !is_nobodys || !self.recall(cx, path, &object, dirt)? {
+                        if self.await_rename(cx, path, &object, dirt)? {
+                            return Ok(());
+                        }
                         self.written(cx, path, object, dirt)?;
                     }
                 }

@@ -1200,6 +1200,39 @@ fn what_an_earlier_run_put_in_place_is_no_version_of_this_nodes_own() {
     world.check_quiet();
 }
 
+/// Likewise one that dies after it has renamed what a peer renamed: its users did not.
+#[test]
+fn what_an_earlier_run_renamed_is_no_rename_of_this_nodes_own() {
+    for heard_first in [false, true] {
+        let mut world = World::pair();
+        world.write(0, "a", "hello");
+        world.settle();
+        world.rename(0, "a", "b");
+        hold(&mut world, 1, |job| matches!(job, Effect::Apply { op, .. } if op.path == path("b")));
+        world.cut(0, 1);
+        world.remove(0, "b");
+        world.run_only(0, world.now + SECOND);
+        world.restart(1);
+        world.turn(1);
+        let is_scan = |job: &Effect| matches!(job, Effect::Scan(_));
+        let scan = world.nodes[1].jobs.iter().position(is_scan).unwrap();
+        if heard_first {
+            let scan = world.nodes[1].jobs.remove(scan);
+            world.link(0, 1);
+            world.run_for(SECOND);
+            world.nodes[1].jobs.push(scan);
+        } else {
+            world.run_only(1, world.now + SECOND);
+            world.link(0, 1);
+        }
+        world.settle();
+        for (of, name) in [(0, "a"), (0, "b"), (1, "a"), (1, "b")] {
+            world.check_absent(of, name);
+        }
+        world.check_quiet();
+    }
+}
+
 /// Likewise one that dies after an exchange, which recovery sees: whatever was done to the new version since,
 /// here or elsewhere, and heard before it looks or before it died, its author knew it.
 #[test]
