@@ -1192,6 +1192,28 @@ fn a_local_change_that_was_removed_in_a_crash_comes_back() {
     assert_eq!((recovered.done, recovered.kept), (vec![ID], vec![]));
 }
 
+/// The intent of what was put under a free name and may not be durable: its object went nowhere.
+#[test]
+fn what_was_put_in_doubt_before_a_crash_is_told_while_it_is_there() {
+    let share = Share::new();
+    share.put("a", NEW);
+    let (path, expect) = (share_path("a"), share.stat("a"));
+    let displaced = Place::Share(path.clone());
+    let staged = Some(Content::File { size: NEW.len() as u64, hash: hash_of(NEW) });
+    let intent = Intent { id: ID, path, expect, displaced, staged };
+    let mut index = Memory::new(Epoch(1));
+    index.write(&Write::Intent(intent.clone())).unwrap();
+    let recovered = recover_with(&share.tree, &index).unwrap();
+    assert_eq!((recovered.done, recovered.exchanged), (vec![ID], vec![intent]));
+    assert_eq!(recovered.dirty, [share_path("a")]);
+    share.put_anew("a", USER);
+    let recovered = recover_with(&share.tree, &index).unwrap();
+    assert_eq!((recovered.done, recovered.exchanged), (vec![ID], vec![]));
+    share.remove("a");
+    let recovered = recover_with(&share.tree, &index).unwrap();
+    assert_eq!((recovered.done, recovered.exchanged), (vec![ID], vec![]));
+}
+
 #[test]
 fn a_local_change_that_came_out_in_a_crash_is_kept_though_its_directory_is_gone() {
     for removed in [false, true] {

@@ -6,7 +6,7 @@
 //! what this node did, and no version of its users'.
 //!
 //! What has replaced something has its intent, and recovery sees that the exchange was made: then whoever changed
-//! or removed it since knew it.
+//! or removed it since knew it. So has what ended in doubt and nobody has looked at since.
 //!
 //! **Invariant:** only what a peer has told of and this node was to put there, found by a scan with the
 //! bytes and the mtime that it was to have, where the watcher saw nobody; forgotten when the first

@@ -84,6 +84,16 @@ pub(super) struct Running {
     saved: Option<(Saved, u64)>,
 }
 
+/// What an operation has put in place that ended in doubt.
+#[derive(Debug)]
+pub(super) struct Unsure {
+    pub(super) put: Installed,
+    /// The versions for which it was.
+    pub(super) versions: Vec<Dot>,
+    /// The operation: its intent outlives it.
+    id: u64,
+}
+
 impl Running {
     /// Returns what is installed when this is done and stats so; none if that is nothing.
     fn installed(&self, fingerprint: Fingerprint) -> Option<Installed> {
@@ -785,7 +795,7 @@ impl Engine {
         for path in std::iter::once(&running.path).chain(&others) {
             self.locked.remove(path);
         }
-        if running.intent && outcome != Outcome::Stuck {
+        if running.intent && !matches!(outcome, Outcome::Stuck | Outcome::Unsure(_)) {
             cx.index.write(&Write::IntentDone(id))?;
         }
         let path = running.path.clone();
@@ -804,9 +814,7 @@ impl Engine {
                 self.note_made(cx, done.made)?;
                 self.note_displaced(cx, id, &running, done.displaced)?;
                 let put = done.fingerprint.and_then(|stat| running.installed(stat));
-                if let Some(put) = put.filter(|_| self.unsure.len() < RETRIES_MAX) {
-                    self.unsure.insert(path.clone(), (put, running.versions));
-                }
+                self.begin_unsure(cx, id, running, put)?;
                 self.look_first(cx, &path, &others);
             }
             // Not what was expected: what is there is absorbed first.
@@ -855,6 +863,44 @@ impl Engine {
             }
         }
         Ok(())
+    }
+
+    /// Remembers what an operation has put in place that ended in doubt, beyond the end of this run: by its
+    /// intent; under a free name, for which it had none, by one whose object went nowhere.
+    fn begin_unsure(
+        &mut self,
+        cx: &mut Cx<'_>,
+        id: u64,
+        running: Running,
+        put: Option<Installed>,
+    ) -> Result<(), IndexError> {
+        let Running { path, versions, before, intent, .. } = running;
+        self.end_unsure(cx, &path)?;
+        let Some(put) = put.filter(|_| self.unsure.len() < RETRIES_MAX) else {
+            return if intent { cx.index.write(&Write::IntentDone(id)) } else { Ok(()) };
+        };
+        if before.is_none() {
+            cx.index.write(&Write::Intent(Intent {
+                id,
+                path: path.clone(),
+                expect: put.fingerprint,
+                displaced: Place::Share(path.clone()),
+                staged: Some(put.content.clone()),
+            }))?;
+        }
+        self.unsure.insert(path, Unsure { put, versions, id });
+        Ok(())
+    }
+
+    /// Forgets, with its intent, what an operation has put at a path that ended in doubt, and returns it.
+    pub(super) fn end_unsure(
+        &mut self,
+        cx: &mut Cx<'_>,
+        path: &SharePath,
+    ) -> Result<Option<Unsure>, IndexError> {
+        let Some(unsure) = self.unsure.remove(path) else { return Ok(None) };
+        cx.index.write(&Write::IntentDone(unsure.id))?;
+        Ok(Some(unsure))
     }
 
     /// Has what an operation was to change looked at, and the path tried again then: with growing
@@ -944,7 +990,7 @@ impl Engine {
         let installed = done.fingerprint.and_then(|stat| running.installed(stat));
         let Running { path, from, versions, owner, before, copy, drops, kind, saved, .. } = running;
         self.retries.forgive(&path);
-        self.unsure.remove(&path);
+        self.end_unsure(cx, &path)?;
         self.note_made(cx, done.made)?;
         if let Some(from) = &from {
             let mut entry = cx.entry(from)?;

@@ -246,7 +246,8 @@ impl Engine {
             _ => {}
         }
         let exchanged = self.put_by_exchange(cx, path, look)?.map(|put| (put, Vec::new()));
-        let Some((put, versions)) = self.unsure.remove(path).or(exchanged) else { return Ok(()) };
+        let unsure = self.end_unsure(cx, path)?.map(|unsure| (unsure.put, unsure.versions));
+        let Some((put, versions)) = unsure.or(exchanged) else { return Ok(()) };
         if matches!(look, Look::Absent | Look::Found { .. } | Look::Hollow(_)) {
             self.note_put(cx, path, put, &versions)?;
         }

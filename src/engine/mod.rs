@@ -40,7 +40,7 @@ use std::time::Duration;
 use recsync_proto::message::{FileRef, Lane};
 use recsync_proto::{Dot, Epoch, Hash, NodeName, Record, Seq, SharePath, Stamp};
 
-use crate::index::{Entry, Guard, Index, IndexError, Installed, Intent, Write};
+use crate::index::{Entry, Guard, Index, IndexError, Intent, Write};
 use crate::tree::IgnoreRules;
 
 pub use effect::{
@@ -162,9 +162,8 @@ pub struct Engine {
     /// Bytes that may be fetched; none while the disk is too full to receive anything.
     room: Option<u64>,
     /// What operations have put in place that may not be durable, or was not to be seen when they
-    /// ended: whoever changes or removes it knew it. With the versions for which it was; until the next
-    /// look.
-    unsure: BTreeMap<SharePath, (Installed, Vec<Dot>)>,
+    /// ended: whoever changes or removes it knew it. Until the next look.
+    unsure: BTreeMap<SharePath, install::Unsure>,
     /// What was wanted when this run began and is no more, and may be there all the same.
     wanted: BTreeMap<SharePath, earlier::Wanted>,
     /// What an earlier run has put in the place of something else and not noted, until the next look.

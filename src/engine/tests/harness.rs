@@ -18,7 +18,7 @@ use crate::engine::{
     Action, Announce, DeletePolicy, Done, Effect, Engine, Event, Hint, Input, Load, Look,
     MaxDelete, NotFetched, Noticed, Now, Op, Outcome, OwnerPolicy, Settings, Source, version,
 };
-use crate::index::{Entry, Index as _, IndexRead as _, Installed, Memory, Write};
+use crate::index::{Entry, Index as _, IndexRead as _, Installed, Intent, Memory, Write};
 use crate::tree::{Fingerprint, Kind, OwnerLeft, Place, TreeError};
 
 /// 2026-11-22T10:00:00Z: where every world's wall clock starts.
@@ -799,7 +799,10 @@ impl World {
         node.index.commit().unwrap();
         let engine = Engine::new(node.settings.clone(), &node.index, node.next_op, fresh);
         node.engine = engine.unwrap();
-        intents.retain(|intent| node.disk.exchanged.contains(&intent.id));
+        intents.retain(|Intent { id, path, expect, displaced, .. }| match displaced {
+            Place::Share(put) if put == path => node.disk.is_expected(path, expect),
+            _ => node.disk.exchanged.contains(id),
+        });
         node.engine.take_exchanged(intents);
         self.scan(of);
     }

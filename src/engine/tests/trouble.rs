@@ -1122,6 +1122,31 @@ fn what_was_put_in_doubt_does_not_come_back_when_it_was_deleted_meanwhile() {
     }
 }
 
+/// Nor is it in the next run, if this one ends before it could be looked at.
+#[test]
+fn what_was_put_in_doubt_by_an_earlier_run_does_not_come_back_when_it_was_deleted_meanwhile() {
+    for replaces in [false, true] {
+        let mut world = World::pair();
+        if replaces {
+            world.write(0, "call.wav", "hello");
+            world.settle();
+        }
+        let call = path("call.wav");
+        world.nodes[1].disk.unsure.insert(call.clone());
+        world.nodes[1].disk.shows.insert(call, denied());
+        world.write(0, "call.wav", "goodbye");
+        world.run_for(SECOND);
+        world.remove(0, "call.wav");
+        world.run_for(SECOND);
+        world.restart(1);
+        world.nodes[1].disk.shows.clear();
+        world.settle();
+        world.check_absent(0, "call.wav");
+        world.check_absent(1, "call.wav");
+        world.check_quiet();
+    }
+}
+
 /// Nor is what it replaced acknowledged as there.
 #[test]
 fn what_was_replaced_in_doubt_is_not_acknowledged_as_there() {
