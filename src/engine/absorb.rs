@@ -35,20 +35,24 @@ pub enum Local {
 
 /// True if a look may show what a machine that went down left of a file, rather than what somebody
 /// did to it: it became empty or shorter, or its end is zeros, against what was known to be on the
-/// disk. To be asked only of files that nobody was seen to change since such a stop.
+/// disk; or it has other bytes under the mtime that it had. To be asked only of files that nobody was
+/// seen to change since such a stop.
 pub fn is_suspect(installed: Option<&Installed>, look: &Look) -> bool {
     let (look, hollow) = match look {
         Look::Hollow(found) => (&**found, true),
         look => (look, false),
     };
-    let (Some(installed), Look::Found { content: Content::File { size, hash }, .. }) =
-        (installed, look)
+    let (
+        Some(installed),
+        Look::Found { content: Content::File { size, hash }, fingerprint: now, .. },
+    ) = (installed, look)
     else {
         return false;
     };
+    let unmoved = installed.fingerprint.mtime_ns == now.mtime_ns;
     match &installed.content {
         Content::File { size: had, hash: known } => {
-            known != hash && *had > 0 && (size < had || hollow)
+            known != hash && *had > 0 && (size < had || hollow || unmoved)
         }
         Content::Dir | Content::Symlink { .. } => false,
     }

@@ -210,10 +210,11 @@ fn absorb_has_a_row_for_every_pair() {
 
 #[test]
 fn what_a_machine_that_went_down_may_have_left_is_suspect() {
-    let look = |content: Content| {
-        let fingerprint = fingerprint(&content);
+    let under = |mtime_ns: i64, content: Content| {
+        let fingerprint = Fingerprint { mtime_ns, ..fingerprint(&content) };
         Look::Found { content, fingerprint, owner: Some(owner(0)) }
     };
+    let look = |content| under(START_NS + 1, content);
     let hollow = |content| Look::Hollow(Box::new(look(content)));
     let suspect =
         |was: Option<&Content>, look: &Look| is_suspect(was.map(installed).as_ref(), look);
@@ -227,6 +228,8 @@ fn what_a_machine_that_went_down_may_have_left_is_suspect() {
         ("the same, which ends in zeros", Some(&was), hollow(was.clone()), false),
         ("other bytes of one length", Some(&was), look(file(b"A RECORDING")), false),
         ("longer", Some(&was), look(file(b"a recording goes on")), false),
+        ("longer, with its mtime", Some(&was), under(START_NS, file(b"a recording and all")), true),
+        ("other bytes, with its mtime", Some(&was), under(START_NS, file(b"A RECORDING")), true),
         ("new", None, look(file(b"")), false),
         ("it was empty", Some(&file(b"")), hollow(file(b"\0")), false),
         ("a link", Some(&was), look(link(b"a")), false),
