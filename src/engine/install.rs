@@ -563,7 +563,7 @@ impl Engine {
         }
         let failures = self.retries.failures(path);
         let Some(peer) = self.source_for(entry.via.as_ref(), failures) else { return Ok(()) };
-        self.fetching.insert(path.clone(), file.clone());
+        let before = self.fetching.insert(path.clone(), file.clone());
         let lane = if file.size <= LIVE_LEN_MAX { lane } else { Lane::Bulk };
         let basis = entry.installed.as_ref().filter(|i| i.content.size() > 0);
         let basis = basis.map(|_| path.clone());
@@ -575,7 +575,8 @@ impl Engine {
             seq: entry.seq,
             basis,
         });
-        Ok(())
+        // What comes of the fetch before is of no use here any more.
+        before.map_or(Ok(()), |before| self.wake_twins(cx, before.hash))
     }
 
     /// True if these bytes are being fetched or put under another name.

@@ -21,6 +21,7 @@ use recsync_proto::{Content, Dot, Epoch, Hash, NodeName, Record, Seq, SharePath}
 
 use super::effect::{Announce, Effect, Event, Hint, Source};
 use super::install::Owed;
+use super::version::Winner;
 use super::{Cx, Engine, Recent, slot, version};
 use crate::index::{Entry, IndexError, Logged, PeerCursor, Write};
 
@@ -368,11 +369,30 @@ impl Engine {
             Owed { peer: name.clone(), seq, held: false, dead, lane }
         };
         self.merge_in(cx, &path, owed(seq, &record), &record)?;
+        let told = version::winner(&record, false).filter(|_| inline.is_some());
         if let Some(Moved { seq, path: from, record }) = moved_from {
             self.merge_in(cx, &from, owed(seq, &record), &record)?;
-            return self.move_or_put(cx, &from, &path, inline.map(bytes_source));
+            let bytes = self.bytes_if_wanted(cx, &path, told, inline)?;
+            return self.move_or_put(cx, &from, &path, bytes);
         }
-        self.reconsider_with(cx, &path, inline.map(bytes_source))
+        let bytes = self.bytes_if_wanted(cx, &path, told, inline)?;
+        self.reconsider_with(cx, &path, bytes)
+    }
+
+    /// Returns the bytes that came along, if what they were `told` of as is what the path is to hold: a newer
+    /// version, which another peer has told of, needs other ones.
+    fn bytes_if_wanted(
+        &self,
+        cx: &Cx<'_>,
+        path: &SharePath,
+        told: Option<Winner>,
+        inline: Option<Vec<u8>>,
+    ) -> Result<Option<Source>, IndexError> {
+        let (Some(told), Some(bytes)) = (told, inline) else { return Ok(None) };
+        let record = cx.entry(path)?.record;
+        let winner = version::winner(&record, cx.index.has_live_below(path)?);
+        let is_wanted = winner.is_some_and(|winner| winner.content == told.content);
+        Ok(is_wanted.then(|| Source::Inline(bytes.into())))
     }
 
     /// Joins a peer's record with ours and owes the peer an acknowledgement.
@@ -587,10 +607,6 @@ impl Engine {
     pub fn peer_seen(&self, name: &NodeName) -> Option<(Epoch, Seq)> {
         self.peers.get(name).and_then(|peer| peer.cursor.seen)
     }
-}
-
-fn bytes_source(bytes: Vec<u8>) -> Source {
-    Source::Inline(bytes.into())
 }
 
 /// The lanes of one link while they are filled.

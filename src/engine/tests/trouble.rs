@@ -87,6 +87,59 @@ fn bytes_that_come_for_a_name_that_wants_others_by_now_keep_no_other_name_waitin
     world.check_file(1, "b", &call);
 }
 
+/// Three nodes, the second linked to the others.
+fn line() -> World {
+    let mut world = World::new(&["fs1", "fs2", "fs3"]);
+    (0..3).for_each(|of| world.scan(of));
+    world.link(0, 1);
+    world.link(1, 2);
+    world.settle();
+    world.forget();
+    world
+}
+
+#[test]
+fn a_fetch_in_whose_place_another_one_has_come_keeps_no_other_name_waiting() {
+    let call = "x".repeat(300 << 10);
+    let mut world = line();
+    world.write(0, "a", &call);
+    let fetched = hold(&mut world, 1, |job| matches!(job, Effect::Fetch { .. }));
+    world.write(0, "b", &call);
+    world.run_for(SECOND);
+    world.check_absent(1, "b");
+    // Nor does a conflict copy bring them.
+    world.hold_up(0, 1, Lane::Bulk);
+    let other = "y".repeat(300 << 10);
+    world.write(2, "a", &other);
+    world.run_for(SECOND);
+    world.check_file(1, "a", &other);
+    world.check_file(1, "b", &call);
+    world.let_go();
+    world.input(1, fetched);
+    world.settle();
+    world.check_quiet();
+}
+
+/// What came along with an older version is no use for the one that is wanted by now.
+#[test]
+fn bytes_that_come_late_are_not_taken_for_those_of_a_newer_version() {
+    let mut world = line();
+    world.link(0, 2);
+    world.hold_up(0, 1, Lane::Live);
+    world.write(0, "a", "hello");
+    world.run_for(SECOND);
+    let next = "y".repeat(300 << 10);
+    world.write(2, "a", &next);
+    let fetched = hold(&mut world, 1, |job| matches!(job, Effect::Fetch { .. }));
+    world.let_go();
+    world.run_for(SECOND);
+    assert_eq!(troubles(&world, 1), 0);
+    world.input(1, fetched);
+    world.settle();
+    world.check_file(1, "a", &next);
+    world.check_quiet();
+}
+
 #[test]
 fn what_was_seen_before_its_directory_was_gone_does_not_enter_the_index_behind_that() {
     let mut world = World::pair();
