@@ -126,7 +126,8 @@ pub struct Logged {
     pub entry: Entry,
 }
 
-/// A file-system mutation that replaces or removes, written down before it happens.
+/// A file-system mutation that replaces or removes, written down before it happens; or one under a free name that
+/// ended in doubt, and displaced nothing: it has its own path as the place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Intent {
     /// The operation's number; also the name of its temporary file.

@@ -25,9 +25,6 @@ struct Args {
     /// Goes on after a failure, and lists all failing seeds.
     #[arg(long)]
     keep_going: bool,
-    /// Goes on, and ends well if no more than this many in a thousand fail: open defects.
-    #[arg(long, value_name = "PER_MILLE")]
-    tolerate: Option<u64>,
     /// Plays only these parts of the history, as a shrunk failure names them: deeds (4), blows
     /// (b2) and kinds of faults (race).
     #[arg(long, value_delimiter = ',')]
@@ -79,19 +76,15 @@ fn verdict(end: &End) -> ExitCode {
 /// Plays histories until one fails.
 fn many(first: u64, count: u64, args: &Args) -> ExitCode {
     println!("{count} histories from seed {first}");
-    let keep_going = args.keep_going || args.tolerate.is_some();
-    let campaign = Campaign { first, count, keep_going };
+    let campaign = Campaign { first, count, keep_going: args.keep_going };
     let tally = campaign::run(&campaign, &|tally: &Tally| println!("{}", tally.progress()));
-    if keep_going {
+    if args.keep_going {
         for (seed, wrong) in &tally.failed {
             println!("seed {seed}: {wrong}");
         }
     }
     println!("{tally}");
     let Some((&first, _)) = tally.failed.first_key_value() else { return ExitCode::SUCCESS };
-    if args.tolerate.is_some_and(|most| tally.failed.len() as u64 * 1_000 <= most * count) {
-        return ExitCode::SUCCESS;
-    }
     report(first, args);
     ExitCode::FAILURE
 }
