@@ -171,6 +171,21 @@ fn the_readme_s_commands_are_those_of_the_ci() {
 }
 
 #[test]
+fn the_readme_s_figures_are_lines_of_the_comparison() {
+    let peak = |file| {
+        let text = read(file);
+        let (_, rest) = text.split_once("<!-- peak: begin -->").expect("a table of the peak");
+        rest.split_once("<!-- peak: end -->").expect("its end").0.to_owned()
+    };
+    let (claims, table) = (peak("README.md"), peak("docs/performance.md"));
+    let claims: Vec<_> = claims.lines().filter(|line| !line.is_empty()).collect();
+    assert!(claims.iter().any(|line| line.starts_with("| recsync |")), "recsync is in it");
+    for line in claims {
+        assert!(table.lines().any(|known| known == line), "{line}");
+    }
+}
+
+#[test]
 fn the_docs_use_commands_and_flags_that_exist() {
     let help = |command: &str| {
         let ran = Command::new(env!("CARGO_BIN_EXE_recsync")).args([command, "--help"]).output();

@@ -294,8 +294,11 @@ fn write(args: &Args, section: &Section, table: &str, machine: &str) -> Result<(
     }
     if matches!(section.workload, Workload::Idle | Workload::Peak) {
         let chart = format!("{name}.svg");
-        fs::write(page::docs().join(&chart), report::chart(section))?;
+        fs::write(page::document("docs").join(&chart), report::chart(section))?;
         text.push_str(&format!("\n\n![p50 (bar) and p99 (line), logarithmic]({chart})"));
     }
-    Ok(page::write(&marker, &text)?)
+    if section.workload == Workload::Peak {
+        page::write("README.md", &marker, table.trim_end())?;
+    }
+    Ok(page::write(page::TABLES, &marker, &text)?)
 }

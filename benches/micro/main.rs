@@ -127,7 +127,7 @@ fn run(args: &Args) -> Result<()> {
         let table = markdown(part.what(), args.samples, cases);
         println!("{table}");
         if args.write {
-            page::write(part.marker(), &format!("{table}\n{machine}"))?;
+            page::write(page::TABLES, part.marker(), &format!("{table}\n{machine}"))?;
         }
     }
     Ok(())

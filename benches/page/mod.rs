@@ -39,20 +39,22 @@ pub(crate) fn machine(dir: &Path) -> String {
     )
 }
 
-/// Returns the directory of the documents.
-pub(crate) fn docs() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("docs")
+/// Where the tables are.
+pub(crate) const TABLES: &str = "docs/performance.md";
+
+/// Returns where a document is, by its name in the project.
+pub(crate) fn document(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
 }
 
-/// Puts a text between the two markers of that name in docs/performance.md.
-pub(crate) fn write(marker: &str, text: &str) -> std::io::Result<()> {
-    let file = docs().join("performance.md");
-    let document = fs::read_to_string(&file)?;
-    let Some(document) = put_between(&document, marker, text) else {
-        println!("SKIPPED writing: docs/performance.md has no markers `{marker}`");
+/// Puts a text between the two markers of that name in a document.
+pub(crate) fn write(name: &str, marker: &str, text: &str) -> std::io::Result<()> {
+    let file = document(name);
+    let Some(text) = put_between(&fs::read_to_string(&file)?, marker, text) else {
+        println!("SKIPPED writing: {name} has no markers `{marker}`");
         return Ok(());
     };
-    fs::write(file, document)
+    fs::write(file, text)
 }
 
 /// Returns a document with the text between the two markers of that name replaced.
