@@ -56,7 +56,7 @@ struct Args {
     /// Rounds; a table shows their medians
     #[arg(long, default_value_t = 3)]
     rounds: u32,
-    /// All sizes and counts times this, but for those of the peak and of many files
+    /// All sizes and counts times this, but for those of the peak, under a limit, and of many files
     #[arg(long, default_value_t = 1.0)]
     scale: f64,
     /// The peak: recordings finished in a second on each node
@@ -169,9 +169,9 @@ fn measure(
         let mut left = Vec::new();
         for row in &mut section.rows {
             println!("{} {:?}: round {} of {rounds}", row.system.name(), workload, round + 1);
+            freed.wait();
             let dir = scratch.join(format!("run-{}", left.len()));
             fs::create_dir_all(&dir)?;
-            freed.wait();
             let inodes = free_inodes(scratch)?;
             let run = Run { args, program, dir: dir.clone(), system: row.system, many };
             let figures = run.run(workload).map_err(|error| error.to_string());
@@ -179,12 +179,12 @@ fn measure(
                 println!("  not measured: {why}");
             }
             row.rounds.push(figures);
-            left.push(dir);
             // Few large files need the room, and many small ones what `Freed` says.
             if inodes.saturating_sub(free_inodes(scratch)?) < MANY_INODES {
-                fs::remove_dir_all(left.last().expect("just pushed"))?;
-                left.pop();
+                fs::remove_dir_all(dir)?;
                 rustix::fs::sync();
+            } else {
+                left.push(dir);
             }
         }
         if !left.is_empty() {
@@ -208,7 +208,8 @@ const RECENCY: Duration = Duration::from_secs(365);
 struct Freed(Option<Instant>);
 
 impl Freed {
-    /// Waits until that cannot be felt any more.
+    /// Waits until that cannot be felt any more. No event tells: the kernel compares the time of the removal with
+    /// the clock.
     fn wait(&self) {
         if let Some(at) = self.0 {
             std::thread::sleep((at + RECENCY).saturating_duration_since(Instant::now()));
@@ -294,7 +295,7 @@ fn write(args: &Args, section: &Section, table: &str, machine: &str) -> Result<(
     }
     if matches!(section.workload, Workload::Idle | Workload::Peak) {
         let chart = format!("{name}.svg");
-        fs::write(page::document("docs").join(&chart), report::chart(section))?;
+        fs::write(page::document(&format!("docs/{chart}")), report::chart(section))?;
         text.push_str(&format!("\n\n![p50 (bar) and p99 (line), logarithmic]({chart})"));
     }
     if section.workload == Workload::Peak {

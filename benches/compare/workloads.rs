@@ -125,6 +125,8 @@ const KB: u64 = 1_000;
 const MIB: u64 = 1 << 20;
 /// The recording of [`Workload::Idle`] and of new calls during bulk: two minutes would be 1.9 MB, most are short.
 const CALL: u64 = 190 * KB;
+/// From one of the new calls to the next.
+const CALL_EVERY: Duration = Duration::from_millis(100);
 /// Bytes a second of [`Workload::Limited`], each way.
 pub(crate) const LIMIT: u64 = 20_000 * KB;
 const LIMITED_FOR: Duration = Duration::from_secs(10);
@@ -487,11 +489,7 @@ impl Run<'_> {
         let mut took = None;
         let most = Duration::from_secs_f64(120.0 * self.args.scale.max(0.2));
         while begun.elapsed() < most {
-            let due = begun + Duration::from_millis(100) * number;
-            sleep(due.saturating_duration_since(Instant::now()));
-            let node = number as usize % 2;
-            let path = format!("2026/11/24/{}-{number:05}.wav", NAMES[node]);
-            record(&roots[node], node, &path, CALL, &nodes.ledger)?;
+            call(&nodes, number as usize % 2, number, begun)?;
             number += 1;
             nodes.check()?;
             while left.next_if(|(path, bytes)| has_len(&roots[1].join(path), *bytes)).is_some() {}
@@ -500,13 +498,7 @@ impl Run<'_> {
                 break;
             }
         }
-        let _late = self
-            .wait(&mut nodes, "there", Duration::from_secs(60), |nodes| nodes.ledger.is_settled());
-        let mut figures = Figures { took, ..Figures::default() };
-        self.recordings(&nodes, &mut figures);
-        self.costs(&nodes, before, &mut figures);
-        figures.damage = Some(self.judge(&nodes)?);
-        Ok(figures)
+        self.after_calls(nodes, before, Figures { took, ..Figures::default() })
     }
 
     /// A file and new calls of the same node under a limit: what crosses the wire in [`LIMITED_FOR`].
@@ -521,15 +513,25 @@ impl Run<'_> {
             self.wire_since(wire).is_none_or(|bytes| bytes > LIMIT)
         })?;
         let (begun, wire) = (Instant::now(), self.wire());
-        for number in 0..LIMITED_FOR.as_millis() / 100 {
-            let due = begun + Duration::from_millis(100) * u32::try_from(number)?;
-            sleep(due.saturating_duration_since(Instant::now()));
-            let path = format!("2026/11/24/{}-{number:05}.wav", NAMES[0]);
-            record(&roots[0], 0, &path, CALL, &nodes.ledger)?;
+        for number in (0..).take_while(|&number| CALL_EVERY * number < LIMITED_FOR) {
+            call(&nodes, 0, number, begun)?;
         }
         sleep((begun + LIMITED_FOR).saturating_duration_since(Instant::now()));
-        let mut figures = Figures { wire: self.wire_since(wire), ..Figures::default() };
-        figures.took = Some(begun.elapsed());
+        let figures = Figures {
+            wire: self.wire_since(wire),
+            took: Some(begun.elapsed()),
+            ..Figures::default()
+        };
+        self.after_calls(nodes, before, figures)
+    }
+
+    /// Waits for the calls, and counts them and what they cost.
+    fn after_calls(
+        &self,
+        mut nodes: Nodes,
+        before: [crate::process::Cost; 2],
+        mut figures: Figures,
+    ) -> Result<Figures> {
         let _late = self
             .wait(&mut nodes, "there", Duration::from_secs(60), |nodes| nodes.ledger.is_settled());
         self.recordings(&nodes, &mut figures);
@@ -639,6 +641,13 @@ impl Run<'_> {
     fn wire_since(&self, before: Option<u64>) -> Option<u64> {
         Some(self.wire()?.saturating_sub(before?))
     }
+}
+
+/// Records a node's next call, as soon as it is due.
+fn call(nodes: &Nodes, node: usize, number: u32, begun: Instant) -> Result<()> {
+    sleep((begun + CALL_EVERY * number).saturating_duration_since(Instant::now()));
+    let path = format!("2026/11/24/{}-{number:05}.wav", NAMES[node]);
+    Ok(record(&nodes.roots()[node], node, &path, CALL, &nodes.ledger)?)
 }
 
 /// A ledger that nobody reads.

@@ -112,7 +112,7 @@ fn play(args: &Args, signals: &Signals) -> anyhow::Result<Exit> {
     }
     load.finish()?;
     let quiet_by = ledger.now() + QUIET_MAX;
-    while ledger.outstanding() > 0 && ledger.now() < quiet_by {
+    while !ledger.is_settled() && ledger.now() < quiet_by {
         signals.rest(TICK)?;
         pair.check()?;
         view.show(&ledger)?;

@@ -181,6 +181,12 @@ pub(super) struct Common {
     pub(super) events: Arc<Events>,
 }
 
+/// True if a look has found a file that is not the echo of recsync's own work.
+fn is_new_file(input: &Input) -> bool {
+    let Input::Looked { look, .. } = input else { return false };
+    matches!(look, Look::Found { content: Content::File { .. }, .. })
+}
+
 /// Runs a share until it is told to stop or cannot go on. `connect` gives the inbox to the
 /// outside once the run can take it in, and returns the links that are up.
 ///
@@ -523,8 +529,11 @@ impl Loop {
         let mut inputs = 0_usize;
         while let Some(what) = inbox.take() {
             match what {
-                ToShare::Input(_, input) => {
+                ToShare::Input(lane, input) => {
                     inputs += 1;
+                    if lane == Lane::Live && is_new_file(&input) {
+                        self.common.pool.call_came();
+                    }
                     // Nothing counts as gone from a root that is itself not there. All of the batch was
                     // looked at before this.
                     let is_absence = matches!(input, Input::Looked { look: Look::Absent, .. });
@@ -785,7 +794,7 @@ impl Loop {
     }
 
     fn look(&self, path: SharePath, installed: Option<Installed>, hint: Hint, lane: Lane) {
-        let (site, pool) = (self.site.clone(), self.common.pool.clone());
+        let site = self.site.clone();
         self.common.pool.run(lane, move || {
             if site.is_stopping() {
                 return;
@@ -794,10 +803,6 @@ impl Loop {
             let installed = installed.as_ref();
             let (tree, synced, settle) = (&*site.tree, &site.synced, site.settle());
             let look = observe::look(tree, synced, &path, installed, hint, settle, wall_ns);
-            let is_new = matches!(look, Look::Found { content: Content::File { .. }, .. });
-            if lane == Lane::Live && is_new {
-                pool.call_came();
-            }
             site.input(lane, Input::Looked { path, look });
         });
     }

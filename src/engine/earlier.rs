@@ -18,11 +18,11 @@ use std::collections::btree_map::Entry as Slot;
 use recsync_proto::{Content, Dot, Record, SharePath};
 
 use super::effect::{Look, Noticed};
-use super::local::{NAMES_MAX, installed};
+use super::local::{installed, other_names};
 use super::retry::RETRIES_MAX;
 use super::settle::Dirt;
 use super::{Cx, Engine, version};
-use crate::index::{Entry, IndexError, Installed, Intent};
+use crate::index::{IndexError, Installed, Intent};
 use crate::tree::Fingerprint;
 
 /// What was wanted at a path when this run began.
@@ -91,14 +91,8 @@ impl Engine {
         if self.searched || dirt.noticed != Noticed::Scan || content.is_dir() {
             return Ok(false);
         }
-        for from in cx.index.installed_inode(found.fs, found.ino, NAMES_MAX)? {
-            let Entry { record, installed, .. } = cx.entry(&from)?;
-            let is_it = installed.is_some_and(|there| there.content == *content);
-            if from != *path && is_it && !version::holds(&record, content) {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+        let names = other_names(cx, path, content, found)?;
+        Ok(names.iter().any(|from| !version::holds(&from.record, content)))
     }
 
     /// Returns what an earlier run has put at a path in the place of what the index knows, for the look that

@@ -659,11 +659,7 @@ impl Engine {
                 return gone.map_or(Ok(()), |gone| self.lack(cx, path, gone));
             }
         };
-        let entry = cx.entry(path)?;
-        let winner = version::winner(&entry.record, cx.index.has_live_below(path)?);
-        let wanted = winner.is_some_and(
-            |winner| matches!(winner.content, Content::File { hash: wanted, .. } if wanted == hash),
-        );
+        let wanted = self.wants(cx, path, hash)?;
         self.reconsider_with(cx, path, wanted.then_some(source))?;
         // They may be of no use here any more, or not now: whoever waited for them goes on alone.
         if self.is_coming(hash) { Ok(()) } else { self.wake_twins(cx, hash) }
@@ -1212,6 +1208,18 @@ impl Engine {
             OwnerPolicy::Name => winner,
             OwnerPolicy::Ignore => Winner { owner: None, ..winner },
         }))
+    }
+
+    /// True if the path is to hold a file with these bytes.
+    pub(super) fn wants(
+        &self,
+        cx: &Cx<'_>,
+        path: &SharePath,
+        hash: Hash,
+    ) -> Result<bool, IndexError> {
+        let winner = self.winner(cx, path, &cx.entry(path)?.record)?;
+        let is_it = |content| matches!(content, Content::File { hash: it, .. } if it == hash);
+        Ok(winner.is_some_and(|winner| is_it(winner.content)))
     }
 
     /// True if a rule has the path left alone here, whatever the cluster knows of it.

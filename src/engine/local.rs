@@ -30,7 +30,7 @@ const CHILDREN_WAIT: Duration = Duration::from_millis(100);
 const MADE_LOOKS_MAX: u32 = 5;
 
 /// Other names of a changed file that are looked at with it; a scan finds the rest.
-pub(super) const NAMES_MAX: usize = 64;
+const NAMES_MAX: usize = 64;
 
 /// A new name that waits for the look at the name it may have had.
 #[derive(Debug)]
@@ -38,6 +38,24 @@ pub(super) struct Rename {
     to: SharePath,
     object: Installed,
     dirt: Dirt,
+}
+
+/// Returns what is known of the other names under which the object that was found is installed with these bytes.
+pub(super) fn other_names(
+    cx: &Cx<'_>,
+    path: &SharePath,
+    content: &Content,
+    found: &Fingerprint,
+) -> Result<Vec<Entry>, IndexError> {
+    let mut names = Vec::new();
+    for other in cx.index.installed_inode(found.fs, found.ino, NAMES_MAX)? {
+        let entry = cx.entry(&other)?;
+        let is_it = entry.installed.as_ref().is_some_and(|there| there.content == *content);
+        if other != *path && is_it {
+            names.push(entry);
+        }
+    }
+    Ok(names)
 }
 
 impl Engine {
@@ -603,13 +621,7 @@ impl Engine {
         if content.is_dir() || entry.installed.as_ref().is_some_and(is_known) {
             return Ok(false);
         }
-        for other in cx.index.installed_inode(found.fs, found.ino, NAMES_MAX)? {
-            let installed = cx.entry(&other)?.installed;
-            if other != *path && installed.is_some_and(|there| there.content == *content) {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+        Ok(!other_names(cx, path, content, found)?.is_empty())
     }
 
     /// If the object found has the inode and the content of one installed under another name,

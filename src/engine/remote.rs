@@ -21,7 +21,6 @@ use recsync_proto::{Content, Dot, Epoch, Hash, NodeName, Record, Seq, SharePath}
 
 use super::effect::{Announce, Effect, Event, Hint, Source};
 use super::install::Owed;
-use super::version::Winner;
 use super::{Cx, Engine, Recent, slot, version};
 use crate::index::{Entry, IndexError, Logged, PeerCursor, Write};
 
@@ -369,30 +368,21 @@ impl Engine {
             Owed { peer: name.clone(), seq, held: false, dead, lane }
         };
         self.merge_in(cx, &path, owed(seq, &record), &record)?;
-        let told = version::winner(&record, false).filter(|_| inline.is_some());
-        if let Some(Moved { seq, path: from, record }) = moved_from {
-            self.merge_in(cx, &from, owed(seq, &record), &record)?;
-            let bytes = self.bytes_if_wanted(cx, &path, told, inline)?;
-            return self.move_or_put(cx, &from, &path, bytes);
+        if let Some(Moved { seq, path: from, record }) = &moved_from {
+            self.merge_in(cx, from, owed(*seq, record), record)?;
         }
-        let bytes = self.bytes_if_wanted(cx, &path, told, inline)?;
-        self.reconsider_with(cx, &path, bytes)
-    }
-
-    /// Returns the bytes that came along, if what they were `told` of as is what the path is to hold: a newer
-    /// version, which another peer has told of, needs other ones.
-    fn bytes_if_wanted(
-        &self,
-        cx: &Cx<'_>,
-        path: &SharePath,
-        told: Option<Winner>,
-        inline: Option<Vec<u8>>,
-    ) -> Result<Option<Source>, IndexError> {
-        let (Some(told), Some(bytes)) = (told, inline) else { return Ok(None) };
-        let record = cx.entry(path)?.record;
-        let winner = version::winner(&record, cx.index.has_live_below(path)?);
-        let is_wanted = winner.is_some_and(|winner| winner.content == told.content);
-        Ok(is_wanted.then(|| Source::Inline(bytes.into())))
+        // A newer version, which another peer has told of, needs other bytes.
+        let told = version::winner(&record, false).map(|told| told.content);
+        let bytes = match (inline, told) {
+            (Some(bytes), Some(Content::File { hash, .. })) if self.wants(cx, &path, hash)? => {
+                Some(Source::Inline(bytes.into()))
+            }
+            _ => None,
+        };
+        match moved_from {
+            Some(Moved { path: from, .. }) => self.move_or_put(cx, &from, &path, bytes),
+            None => self.reconsider_with(cx, &path, bytes),
+        }
     }
 
     /// Joins a peer's record with ours and owes the peer an acknowledgement.

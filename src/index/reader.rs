@@ -1,6 +1,7 @@
 //! The reads of the index over one connection.
 //!
-//! **Invariant:** each answer comes from one statement, so from one state of the index; each
+//! **Invariant:** each answer comes from one statement, so from one state of the index (`acked_through` reads the
+//! head first, and may tell of an earlier one); each
 //! statement names the SQL index that it walks, so that none can quietly become a scan.
 //! **May not:** write.
 #![forbid(unsafe_code)]
