@@ -1,7 +1,7 @@
-//! What waits for a share's loop: batches of new changes and of the backlog, turn about.
+//! What waits for a share's loop: batches of new changes and of the backlog, new changes first.
 //!
 //! **Invariant:** within a lane nothing is reordered; a new change waits for a few inputs of the backlog and
-//! their commit at most, and the backlog for one batch of new changes.
+//! their commit at most, and no batch leaves the backlog out.
 
 use std::collections::VecDeque;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -13,7 +13,7 @@ use super::share::ToShare;
 
 /// What is taken together, and committed together.
 const BATCH_MAX: usize = 256;
-/// What is taken of the backlog at least, though a new change waits.
+/// What is taken of the backlog though new changes wait, or have been taken.
 const BATCH_MIN: usize = 16;
 
 /// The receiving end of a share's inbox.
@@ -22,20 +22,21 @@ pub(super) struct Inbox {
     waiting: Receiver<ToShare>,
     live: VecDeque<ToShare>,
     bulk: VecDeque<ToShare>,
-    /// The lane of this batch, how much of it was taken and how much is left.
-    lane: Lane,
-    taken: usize,
+    /// What may still be taken of new changes in this batch.
     left: usize,
+    /// What was taken of the backlog, and what may be.
+    taken: usize,
+    bulk_max: usize,
 }
 
 impl Inbox {
     pub(super) fn new(waiting: Receiver<ToShare>) -> Self {
         let (live, bulk) = (VecDeque::new(), VecDeque::new());
-        Inbox { waiting, live, bulk, lane: Lane::Bulk, taken: 0, left: 0 }
+        Inbox { waiting, live, bulk, left: 0, taken: 0, bulk_max: 0 }
     }
 
-    /// Begins the next batch, of what waits in one lane: as soon as something is there, or an empty one
-    /// after `wait`. False if nobody is left to send anything.
+    /// Begins the next batch, of what waits now: as soon as something is there, or an empty one after `wait`.
+    /// False if nobody is left to send anything.
     pub(super) fn begin(&mut self, wait: Duration) -> bool {
         if self.live.is_empty() && self.bulk.is_empty() {
             match self.waiting.recv_timeout(wait) {
@@ -45,31 +46,26 @@ impl Inbox {
             }
         }
         self.look();
-        let was_live = self.lane == Lane::Live;
-        let is_bulk = self.live.is_empty() || was_live && !self.bulk.is_empty();
-        self.lane = if is_bulk { Lane::Bulk } else { Lane::Live };
+        self.left = self.live.len().min(BATCH_MAX);
         self.taken = 0;
-        self.left = self.queue(self.lane).len().min(BATCH_MAX);
+        let bulk_max = if self.live.is_empty() { BATCH_MAX } else { BATCH_MIN };
+        self.bulk_max = self.bulk.len().min(bulk_max);
         true
     }
 
     /// Returns what comes next in this batch.
     pub(super) fn take(&mut self) -> Option<ToShare> {
         self.look();
-        let yields = self.lane == Lane::Bulk && !self.live.is_empty() && self.taken >= BATCH_MIN;
-        if yields || self.left == 0 {
+        if self.left > 0 {
+            self.left -= 1;
+            return self.live.pop_front();
+        }
+        let yields = !self.live.is_empty() && self.taken >= BATCH_MIN;
+        if yields || self.taken == self.bulk_max {
             return None;
         }
         self.taken += 1;
-        self.left -= 1;
-        self.queue(self.lane).pop_front()
-    }
-
-    fn queue(&mut self, lane: Lane) -> &mut VecDeque<ToShare> {
-        match lane {
-            Lane::Live => &mut self.live,
-            Lane::Bulk => &mut self.bulk,
-        }
+        self.bulk.pop_front()
     }
 
     fn look(&mut self) {
@@ -81,7 +77,10 @@ impl Inbox {
     }
 
     fn put(&mut self, what: ToShare) {
-        self.queue(what.lane()).push_back(what);
+        match what.lane() {
+            Lane::Live => self.live.push_back(what),
+            Lane::Bulk => self.bulk.push_back(what),
+        }
     }
 }
 
@@ -101,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn lanes_take_turns() {
+    fn a_batch_is_of_both_lanes() {
         let (send, waiting) = channel();
         let mut inbox = Inbox::new(waiting);
         let tell = |lane, count| {
@@ -112,11 +111,22 @@ mod tests {
         tell(Lane::Bulk, 2 * BATCH_MAX);
         assert_eq!(batch(&mut inbox), (0, BATCH_MAX));
         tell(Lane::Live, 2 * BATCH_MAX);
-        assert_eq!(batch(&mut inbox), (BATCH_MAX, 0), "what came last is next");
-        assert_eq!(batch(&mut inbox), (0, BATCH_MIN), "and cannot hold the backlog up");
-        assert_eq!(batch(&mut inbox), (BATCH_MAX, 0));
-        assert_eq!(batch(&mut inbox), (0, BATCH_MAX - BATCH_MIN));
+        assert_eq!(batch(&mut inbox), (BATCH_MAX, BATCH_MIN), "calls cannot hold the backlog up");
+        assert_eq!(batch(&mut inbox), (BATCH_MAX, BATCH_MIN));
+        assert_eq!(batch(&mut inbox), (0, BATCH_MAX - 2 * BATCH_MIN));
         assert_eq!(batch(&mut inbox), (0, 0), "time passed");
+    }
+
+    #[test]
+    fn new_changes_come_first() {
+        let (send, waiting) = channel();
+        let mut inbox = Inbox::new(waiting);
+        for lane in [Lane::Bulk, Lane::Live, Lane::Bulk, Lane::Live] {
+            send.send(ToShare::Input(lane, Input::Tick)).unwrap();
+        }
+        assert!(inbox.begin(Duration::ZERO));
+        let lanes: Vec<_> = std::iter::from_fn(|| inbox.take()).map(|what| what.lane()).collect();
+        assert_eq!(lanes, [Lane::Live, Lane::Live, Lane::Bulk, Lane::Bulk]);
     }
 
     #[test]
@@ -129,8 +139,8 @@ mod tests {
         assert!((0..100).all(|_| inbox.take().is_some()));
         tell(Lane::Live);
         assert!(inbox.take().is_none());
-        assert_eq!(batch(&mut inbox), (1, 0));
-        assert_eq!(batch(&mut inbox), (0, BATCH_MAX - 100));
+        assert_eq!(batch(&mut inbox), (1, BATCH_MIN));
+        assert_eq!(batch(&mut inbox), (0, BATCH_MAX - 100 - BATCH_MIN));
     }
 
     #[test]

@@ -117,8 +117,10 @@ impl PoolHandle {
         let mut state = crew.lock();
         if !state.stopped {
             state.jobs.push_back(Box::new(job));
-            crew.changed.notify_one();
         }
+        // Whoever wakes takes the lock at once.
+        drop(state);
+        crew.changed.notify_one();
     }
 
     /// Returns how many jobs there were.

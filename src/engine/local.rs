@@ -17,7 +17,7 @@ use crate::tree::{Fingerprint, Kind};
 
 /// First and last time between two looks at a file that someone writes: only the close tells,
 /// these looks are for the case that the close was lost.
-const BUSY_MIN: Duration = Duration::from_secs(2);
+const BUSY_MIN: Duration = Duration::from_secs(4);
 const BUSY_MAX: Duration = Duration::from_secs(60);
 /// A file that changed while it was read is looked at again after at least this.
 const UNSTABLE_WAIT: Duration = Duration::from_millis(10);
@@ -194,10 +194,10 @@ impl Engine {
         self.be_sure(cx, path, &look)?;
         match &look {
             Look::Busy => {
-                // The kernel tells of a close a moment before the writer is gone.
                 let wait = match dirt.busy {
-                    0 => self.settings.settle.max(UNSTABLE_WAIT),
-                    looks => (BUSY_MIN * 2u32.pow((looks - 1).min(5))).min(BUSY_MAX),
+                    // The kernel tells of a close a moment before the writer is gone.
+                    0 if dirt.hint != Hint::Created => self.settings.settle.max(UNSTABLE_WAIT),
+                    looks => (BUSY_MIN * 2u32.pow(looks.min(5))).min(BUSY_MAX),
                 };
                 let dirt = Dirt { busy: dirt.busy + 1, ..dirt };
                 self.settle.put_back(path.clone(), dirt, now + wait);

@@ -30,8 +30,8 @@ const WRITER_CACHE_KIB: i64 = 8 << 10;
 const CHECKPOINT_PAGES: i64 = 1_000;
 /// What is left of a write-ahead log that a slow reader or a burst made longer, bytes.
 const WAL_LEN_KEPT: i64 = 16 << 20;
-/// Entries kept in memory, and names without any below.
-const LATELY_MAX: usize = 1_024;
+/// Entries kept in memory, and names without any below: more than a node has recordings that grow.
+const LATELY_MAX: usize = 4_096;
 
 /// The durable index of one share.
 ///
