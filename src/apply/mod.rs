@@ -22,8 +22,8 @@ mod switch;
 mod tests;
 
 pub use recover::{RecoverError, Recovered, recover, sweep_transfers};
-pub use run::run;
 pub(crate) use run::sync_names;
+pub use run::{run, run_after};
 
 use crate::engine::Outcome;
 use crate::tree::{Fingerprint, Kind, Place, Tree, TreeError, Writer};

@@ -21,12 +21,25 @@ use crate::tree::{Fingerprint, Place, Tree, TreeError};
 ///
 /// Operations that replace or remove must have their intents in the index, durably, before.
 pub fn run<T: Tree>(tree: &T, ops: Vec<Op>) -> Vec<(u64, Outcome)> {
+    run_after(tree, ops, || true)
+}
+
+/// As [`run`], of a batch whose commit may still be under way: `committed` is asked once all is staged, and waits
+/// for it. If it did not come, nothing is returned: what was staged is what a stop leaves.
+pub fn run_after<T: Tree>(
+    tree: &T,
+    ops: Vec<Op>,
+    committed: impl FnOnce() -> bool,
+) -> Vec<(u64, Outcome)> {
     if let Err(error) = tree.check_root() {
         let failed = Outcome::Failed(TreeError::Io(error.to_string()));
         return ops.iter().map(|op| (op.id, failed.clone())).collect();
     }
     Failpoint::ApplyBegun.hit();
     let staged = stage(tree, &ops);
+    if !committed() {
+        return Vec::new();
+    }
     let mut switched = Vec::with_capacity(ops.len());
     for (op, staged) in ops.iter().zip(staged) {
         switched.push(staged.and_then(|staged| {

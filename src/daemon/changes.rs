@@ -1,6 +1,8 @@
 //! Operations on their way to the disk: a few workers take them in batches, so that many share
 //! the waits for the disk under load and a single one waits for nothing. Those of the backlog go
 //! in small steps while calls come, whose syncs would wait for all that they write.
+//!
+//! **Invariant:** nothing is switched before the index knows that it will be.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -35,7 +37,8 @@ pub(super) struct Changes {
 
 #[derive(Debug, Default)]
 struct State {
-    waiting: VecDeque<Op>,
+    /// Each with the commit of the index that allows it.
+    waiting: VecDeque<(u64, Op)>,
     running: usize,
 }
 
@@ -44,7 +47,7 @@ impl Changes {
         Arc::new(Changes { lane, state: Mutex::default() })
     }
 
-    /// Queues operations, and sets workers to them.
+    /// Queues operations of the open transaction, and sets workers to them: what they stage needs no leave.
     pub(super) fn push(self: &Arc<Self>, ops: Vec<Op>, site: &Arc<Site>, pool: &PoolHandle) {
         // A directory may be of either.
         let is_call = |op: &Op| !matches!(op.action, Action::Dir { .. });
@@ -52,7 +55,8 @@ impl Changes {
             pool.call_came();
         }
         let mut state = self.lock();
-        state.waiting.extend(ops);
+        let commit = site.commits.next();
+        state.waiting.extend(ops.into_iter().map(|op| (commit, op)));
         let pace = self.pace(pool);
         let wanted = state.waiting.len().div_ceil(pace.batch).min(pace.batches);
         while state.running < wanted {
@@ -75,7 +79,7 @@ impl Changes {
 
     fn work(&self, site: &Site, pool: &PoolHandle) {
         loop {
-            let batch: Vec<Op> = {
+            let batch: Vec<_> = {
                 let pace = self.pace(pool);
                 let mut state = self.lock();
                 let count = state.waiting.len().min(pace.batch);
@@ -86,7 +90,9 @@ impl Changes {
                 }
                 state.waiting.drain(..count).collect()
             };
-            for (id, outcome) in apply::run(&*site.tree, batch) {
+            let last = batch.iter().map(|(commit, _)| *commit).max().unwrap_or_default();
+            let ops = batch.into_iter().map(|(_, op)| op).collect();
+            for (id, outcome) in apply::run_after(&*site.tree, ops, || site.commits.wait(last)) {
                 site.input(self.lane, Input::Applied { id, outcome });
             }
         }

@@ -13,6 +13,7 @@
 mod accept;
 mod board;
 mod changes;
+mod commits;
 mod conflicts;
 mod credit;
 mod desk;

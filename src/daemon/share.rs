@@ -1,7 +1,8 @@
 //! One share at run time: the loop that owns the engine and the index, and the threads around it.
 //!
 //! **Invariant:** effects leave the loop only after the commit of what the engine wrote before
-//! them; a run that fails leaves nothing behind but the index, from which the next one begins.
+//! them, but for looks, and for operations, which wait for it before they touch the tree; a run that
+//! fails leaves nothing behind but the index, from which the next one begins.
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -602,12 +603,14 @@ impl Loop {
         if doubted && !self.engine.doubts_files() {
             self.store.set_boot(&sys::boot_id())?;
         }
-        // Looks rest on nothing that is to be committed.
-        let (looks, effects): (Vec<_>, Vec<_>) =
-            effects.into_iter().partition(|effect| matches!(effect, Effect::Look { .. }));
-        self.hand_out(now, looks);
+        // Looks rest on nothing that is to be committed, nor does what operations stage.
+        let (early, effects): (Vec<_>, Vec<_>) = effects
+            .into_iter()
+            .partition(|effect| matches!(effect, Effect::Look { .. } | Effect::Apply { .. }));
+        self.hand_out(now, early);
         Failpoint::CommitBegun.hit();
         self.store.commit()?;
+        self.site.commits.done();
         Failpoint::Committed.hit();
         if self.new_rules && !self.engine.is_replanning() {
             self.store.set_rules(&self.rules)?;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use recsync_proto::message::Lane;
 use recsync_proto::{Message, NodeName, ShareName, SharePath};
 
+use super::commits::Commits;
 use super::gate::Gate;
 use super::share::ToShare;
 use crate::config::MinFree;
@@ -27,6 +28,7 @@ pub(super) struct Site {
     pub(super) clock: Clock,
     pub(super) readers: Readers,
     pub(super) gate: Gate,
+    pub(super) commits: Commits,
     pub(super) synced: Synced,
     settle_ns: AtomicU64,
     trash_ns: AtomicU64,
@@ -51,6 +53,7 @@ impl Site {
             clock,
             readers,
             gate: Gate::default(),
+            commits: Commits::default(),
             synced: Synced::default(),
             settle_ns: AtomicU64::new(0),
             trash_ns: AtomicU64::new(0),
@@ -133,6 +136,7 @@ impl Site {
     pub(super) fn stop(&self) {
         self.stopping.store(true, Ordering::Relaxed);
         self.gate.stop();
+        self.commits.stop();
     }
 
     pub(super) fn is_stopping(&self) -> bool {

@@ -165,22 +165,24 @@ fn look_at_file<T: Tree>(
     if !tree.has_exact_times() && is_racy(before.ctime_ns, now_ns) {
         return Ok(Look::Unstable);
     }
-    // Before its version can reach a peer's index: after a power cut a file without its bytes
-    // would look like a newer version and destroy the good copy there.
-    if !mutant!(SkipLookSync) {
-        tree.sync(&file)?;
-    }
-    let Place::Share(path) = place else { return Ok(Look::Unstable) };
-    synced.sync_dir(tree, SharePath::root(), &wall_ns)?;
-    for dir in path.ancestors() {
-        synced.sync_dir(tree, dir, &wall_ns)?;
-    }
+    // On its way to the disk while it is read.
+    tree.start_sync(&file);
     let hash = match hash(tree, &file, before.size) {
         Ok(hash) => hash,
         Err(ReadError::Short) => return Ok(Look::Unstable),
         Err(ReadError::Tree(error)) => return Err(error),
     };
     let hollow = ends_in_zeros(tree, &file, before.size)?;
+    // Before its version can reach a peer's index: after a power cut a file without its bytes
+    // would look like a newer version and destroy the good copy there.
+    let Place::Share(path) = place else { return Ok(Look::Unstable) };
+    synced.sync_dir(tree, SharePath::root(), &wall_ns)?;
+    for dir in path.ancestors() {
+        synced.sync_dir(tree, dir, &wall_ns)?;
+    }
+    if !mutant!(SkipLookSync) {
+        tree.sync(&file)?;
+    }
     // Stores through a mapping need not move the mtime; only a second probe rules them out.
     if tree.writer(&file)? == Writer::Some && !mutant!(AnnounceOpenFile) {
         return Ok(Look::Busy);
