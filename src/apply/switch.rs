@@ -365,6 +365,7 @@ fn rename<T: Tree>(
     expect_at(tree, &from, from_expect)?;
     tree.rename(&from, &path).map_err(refused)?;
     Failpoint::Renamed.hit();
+    let moved = tree.stat(&path);
     let dressed = expect_object_at(tree, &path, from_expect)
         .and_then(|()| dress.put_on(tree, &path, from_expect));
     match dressed {
@@ -377,9 +378,11 @@ fn rename<T: Tree>(
             Ok(switched)
         }
         Err(why) => {
-            // If the old name is taken again, it keeps the new one.
-            let back = tree.rename(&path, &from);
-            Err(if back.is_ok() { why } else { Undone::Changed })
+            // What somebody put under the new name since stays there. If the old name is taken again,
+            // what was moved keeps the new one.
+            let is_it = moved.is_ok_and(|moved| has_object(tree, &path, &moved));
+            let is_back = is_it && tree.rename(&path, &from).is_ok();
+            Err(if is_back { why } else { Undone::Changed })
         }
     }
 }
@@ -493,6 +496,11 @@ fn is_dressed(wanted: &Fingerprint, after: &Fingerprint) -> bool {
     let lost_ns = wanted.mtime_ns.saturating_sub(after.mtime_ns);
     let same_file = after.size == wanted.size && (0..COARSEST_NS).contains(&lost_ns);
     permissions && (wanted.kind == Kind::Dir || same_file)
+}
+
+/// True if a name holds this very object, whatever became of it.
+fn has_object<T: Tree>(tree: &T, place: &Place, object: &Fingerprint) -> bool {
+    tree.stat(place).is_ok_and(|found| (found.fs, found.ino) == (object.fs, object.ino))
 }
 
 /// Checks that a name holds the expected object, and that nobody writes to it.

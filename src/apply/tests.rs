@@ -628,6 +628,43 @@ fn what_somebody_does_at_any_step_is_not_lost() {
     }
 }
 
+/// Who put it there need not know of the old name, nor who puts something there next.
+#[test]
+fn what_somebody_puts_under_a_renames_new_name_stays_there_but_in_one_instant() {
+    let is_rename = |scenario: &Scenario| {
+        let (share, op) = scenario.begin();
+        matches!(op.action, Action::Move { .. }) && !share.at("a").is_dir()
+    };
+    for scenario in scenarios().into_iter().filter(is_rename) {
+        let (mut acts, mut elsewhere) = (0, Vec::new());
+        for step in 0.. {
+            let (share, op) = scenario.begin();
+            let acted = Mutex::new(false);
+            let faulty = Faulty::act(&share.tree, step, || {
+                let is_moved = share.world().contains_key(scenario.path);
+                *acted.lock().unwrap() = is_moved;
+                if is_moved {
+                    share.put_anew(scenario.path, USER);
+                }
+            });
+            let _either = run(&faulty, vec![op]);
+            let was_met = faulty.was_met();
+            drop(faulty);
+            if *acted.lock().unwrap() {
+                acts += 1;
+                if !holds(&share, scenario.path, USER) {
+                    elsewhere.push(step);
+                }
+            }
+            if !was_met {
+                break;
+            }
+        }
+        assert!(acts > 1, "{}", scenario.name);
+        assert!(elsewhere.len() <= 1, "{}: at steps {elsewhere:?}", scenario.name);
+    }
+}
+
 /// Between the last look and the change itself nothing tells of it.
 #[test]
 fn a_rewrite_that_puts_the_mtime_back_is_seen_but_in_one_instant() {
