@@ -211,8 +211,9 @@ impl Engine {
                 self.drop_kept(cx, path, entry)?;
             }
             // What is installed may be on its way out: its operation ends first. Or it may have been
-            // replaced already: the next look tells.
-            if !self.locked.contains(path) && !self.is_unsure(path) {
+            // replaced already, or not outlived the machine's going down: the next look tells.
+            let in_doubt = self.is_unsure(path) || unseen && self.doubting;
+            if !self.locked.contains(path) && !in_doubt {
                 let state = if waits { AckState::Held } else { AckState::Durable };
                 self.settle_owed(path, state);
             }

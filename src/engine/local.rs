@@ -531,6 +531,22 @@ impl Engine {
         self.reconsider(cx, path)
     }
 
+    /// What a machine that went down left of what is installed is not known before a scan has seen it: what
+    /// a peer announces is looked at before it is acknowledged as there.
+    pub(super) fn doubt_installed(
+        &mut self,
+        cx: &Cx<'_>,
+        path: &SharePath,
+    ) -> Result<(), IndexError> {
+        if self.doubting && !self.settle.contains(path) && !self.locked.contains(path) {
+            let entry = cx.entry(path)?;
+            if entry.installed.is_some() && !entry.pending {
+                self.settle.find(path.clone(), Hint::Created, cx.now.mono);
+            }
+        }
+        Ok(())
+    }
+
     /// Before something counts as found in a directory, the directory counts as one: where the
     /// index has a file there, it is looked at first. True if that is still to be done.
     fn parent_first(

@@ -446,6 +446,7 @@ impl Engine {
             self.tell_given_up(cx, path, &before)?;
             self.give_up(cx, path)?;
         }
+        self.doubt_installed(cx, path)?;
         self.owe(path, owed);
         Ok(())
     }

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use recsync_proto::message::{Ack, AckState, Announcement, Lane, ShareMessage};
 
-use super::harness::{Dice, START_NS, What, World, file, path};
+use super::harness::{Dice, START_NS, What, World, file, node, path};
 use crate::engine::conflict::{Digits, copy_path};
 use crate::engine::version;
 use crate::engine::{Action, Effect, Event, GuardEvent, Hint, Input, Look, MaxDelete};
-use crate::index::IndexRead as _;
+use crate::index::{Index as _, IndexRead as _, PeerCursor, Write};
 use crate::tree::TreeError;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -226,6 +226,37 @@ fn files_that_lost_bytes_when_the_machine_went_down_are_fetched_back() {
     }
 }
 
+/// A peer that knows of no acknowledgement tells again while the scan is under way.
+#[test]
+fn what_may_have_gone_with_the_machine_is_acknowledged_only_once_it_was_looked_at() {
+    let call = path("d/0.wav");
+    for seed in 0..50 {
+        let mut world = with_calls(1);
+        world.dice = Some(Dice(seed));
+        world.cut(0, 1);
+        world.restart_with(1, |mut index| {
+            index.write(&Write::Peer(node("fs1"), PeerCursor::default())).unwrap();
+            index
+        });
+        cut_short(&mut world, "d/0.wav", "");
+        world.restart(0);
+        world.nodes[0].engine.doubt_files();
+        world.link(0, 1);
+        while world.nodes[0].disk.objects[&call].what == What::File(Vec::new()) {
+            for message in world.on_wire(0, 1) {
+                let ShareMessage::Acks(acks) = message else { continue };
+                let durable = acks.iter().filter(|ack| ack.state == AckState::Durable);
+                let mut paths = durable.map(|ack| world.nodes[1].index.at(ack.seq).unwrap());
+                assert!(paths.all(|path| path.as_ref() != Some(&call)), "seed {seed}");
+            }
+            assert!(world.step(world.now + HOUR), "seed {seed}: it does not come back");
+        }
+        world.settle();
+        world.check_quiet();
+        world.check_file(0, "d/0.wav", "call 0");
+    }
+}
+
 /// A node that dies after it removed a file, and hears that the same bytes are back before it sees that.
 #[test]
 fn what_is_gone_was_not_the_version_that_came_after_it() {
@@ -318,7 +349,7 @@ fn a_node_without_room_takes_nothing_new_and_goes_on_with_all_else() {
     world.check_file(0, "local.wav", "recorded here");
     assert_eq!(world.nodes[1].entry("d/2.wav").installed.unwrap().mode, 0o600);
     assert_eq!(world.nodes[0].engine.load(), crate::engine::Load::default(), "nothing spins");
-    let backlog = world.nodes[0].index.backlog(&super::harness::node("fs2")).unwrap();
+    let backlog = world.nodes[0].index.backlog(&node("fs2")).unwrap();
     assert_eq!(backlog.files, 0, "what is held is no lag");
 
     world.input(1, Input::Room { bytes: Some(u64::MAX) });
