@@ -64,8 +64,8 @@ pub enum Verdict {
 pub trait Meanwhile: Send {
     /// Lets time pass and users act, then judges the call.
     fn before(&mut self, fs: &mut Fs, call: Call<'_>) -> Verdict;
-    /// Told of every object that recsync has put under a name of the share.
-    fn placed(&mut self, fs: &Fs, id: Id);
+    /// Told of every object that recsync has put under a name of the share, and where it was before.
+    fn placed(&mut self, fs: &Fs, id: Id, from: &Place);
     /// Told before a power cut, and after it.
     fn power(&mut self, fs: &Fs, cut: bool);
 }
@@ -79,7 +79,7 @@ impl Meanwhile for Quiet {
         fs.wall_ns += 1_000;
         Verdict::Go
     }
-    fn placed(&mut self, _: &Fs, _: Id) {}
+    fn placed(&mut self, _: &Fs, _: Id, _: &Place) {}
     fn power(&mut self, _: &Fs, _: bool) {}
 }
 
@@ -249,11 +249,11 @@ impl<M: Meanwhile> SimTree<M> {
         }
     }
 
-    fn placed(disk: &mut Disk<M>, place: &Place) {
+    fn placed(disk: &mut Disk<M>, place: &Place, from: &Place) {
         if let Place::Share(_) = place
             && let Ok(id) = find(&disk.fs, place)
         {
-            disk.meanwhile.placed(&disk.fs, id);
+            disk.meanwhile.placed(&disk.fs, id, from);
         }
     }
 }
@@ -512,7 +512,7 @@ impl<M: Meanwhile> Tree for SimTree<M> {
         }
         let (to_dir, to_name) = find_parent(&disk.fs, to)?;
         disk.fs.rename((from_dir, &from_name), (to_dir, &to_name), RenameHow::NoReplace)?;
-        Self::placed(&mut disk, to);
+        Self::placed(&mut disk, to, from);
         Ok(())
     }
 
@@ -521,8 +521,8 @@ impl<M: Meanwhile> Tree for SimTree<M> {
         let (one_dir, one_name) = find_parent(&disk.fs, one)?;
         let (other_dir, other_name) = find_parent(&disk.fs, other)?;
         disk.fs.rename((one_dir, &one_name), (other_dir, &other_name), RenameHow::Exchange)?;
-        Self::placed(&mut disk, one);
-        Self::placed(&mut disk, other);
+        Self::placed(&mut disk, one, other);
+        Self::placed(&mut disk, other, one);
         Ok(())
     }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use recsync::engine::Now;
-use recsync::tree::{Fingerprint, TreeError};
+use recsync::tree::{Fingerprint, Place, TreeError};
 
 use crate::disk::{Call, CallKind, Meanwhile, Verdict, lock};
 use crate::fs::{Fs, Id, ROOT};
@@ -204,12 +204,16 @@ impl Meanwhile for Machine {
         verdict
     }
 
-    fn placed(&mut self, fs: &Fs, id: Id) {
+    fn placed(&mut self, fs: &Fs, id: Id, from: &Place) {
         self.placed += 1;
         if let (Ok(bytes), Some(path)) = (fs.bytes(id), fs.path_of(id)) {
             let oracle = &mut lock(&self.chronicle).oracle;
             if fs.is_users(id) {
-                oracle.moved(&self.name, &path, bytes);
+                let from = match from {
+                    Place::Share(from) => Some(from.as_bytes()),
+                    Place::Temp(_) | Place::Trash { .. } => None,
+                };
+                oracle.moved(&self.name, from, &path, bytes);
             } else {
                 oracle.placed(&self.name, &path, bytes);
             }

@@ -87,9 +87,15 @@ pub struct Oracle {
     unsettled: BTreeMap<(String, Vec<u8>), (Digest, Hash)>,
     /// Where recsync has put what a user had put elsewhere: back under an old name, or beside.
     moved: BTreeSet<(Vec<u8>, Digest)>,
+    /// From which names of the share, where users have not put it again since: there it may be what a user
+    /// has put before too.
+    moved_from: BTreeMap<(Vec<u8>, Digest), BTreeSet<Vec<u8>>>,
     /// Nodes that lost power and have not looked at all files since: what a user makes shorter there may be
     /// taken for what the cut left, and the version before comes back.
     doubtful: BTreeSet<String>,
+    /// What a power cut left under a name, by node, and what had been there: who takes away the one has taken
+    /// away the other.
+    left: BTreeMap<(String, Vec<u8>, Digest), Digest>,
     /// Files that lost bytes of which the kernel had said that they are on the disk, and look as before: only
     /// who reads them all finds that (`verify --deep`).
     rotten: BTreeSet<(String, Vec<u8>)>,
@@ -105,8 +111,17 @@ impl Oracle {
         if self.doubtful.contains(node) {
             self.revive(path);
         }
+        for ((_, moved), from) in &mut self.moved_from {
+            if *moved == digest {
+                from.remove(path);
+            }
+        }
         if !bytes.is_empty() {
             let instance = self.instances.entry((path.to_vec(), digest)).or_default();
+            if !instance.destroyed_at.is_empty() {
+                // What became of it before is no evidence that anyone has it now.
+                self.shipped.remove(&(path.to_vec(), digest));
+            }
             instance.len = bytes.len();
             instance.puts += 1;
             instance.contested |= instance.destroyed_at.iter().any(|other| other != node);
@@ -132,6 +147,12 @@ impl Oracle {
         for (of, instance) in self.standing_for(path, digest) {
             instance.destroyed_at.insert(node.to_owned());
             instance.revived |= is_moved || in_doubt || is_of_any && of != path;
+        }
+        if let Some(was) = self.left.get(&(node.to_owned(), path.to_vec(), digest))
+            && let Some(instance) = self.instances.get_mut(&(path.to_vec(), *was))
+        {
+            instance.destroyed_at.insert(node.to_owned());
+            instance.revived = true;
         }
         if self.doubtful.contains(node) {
             self.revive(path);
@@ -168,8 +189,10 @@ impl Oracle {
         digest: Digest,
     ) -> impl Iterator<Item = (&[u8], &mut Instance)> {
         let is_moved = self.moved.contains(&(path.to_vec(), digest));
+        let from = self.moved_from.get(&(path.to_vec(), digest)).cloned().unwrap_or_default();
         let (is_copy, path) = (is_conflict_copy(path), path.to_vec());
         let stands = move |of: &[u8]| match is_copy {
+            _ if from.contains(of) => true,
             true => family(of) == family(&path),
             false => of == path,
         };
@@ -198,13 +221,18 @@ impl Oracle {
         }
     }
 
-    /// recsync put a file of a user's under another name of the share.
-    pub fn moved(&mut self, node: &str, path: &[u8], bytes: &[u8]) {
+    /// recsync put a file of a user's under another name of the share; `from` is the one it had, if it had
+    /// one there.
+    pub fn moved(&mut self, node: &str, from: Option<&[u8]>, path: &[u8], bytes: &[u8]) {
         let digest = digest(bytes);
         self.unsettled.insert((node.to_owned(), path.to_vec()), (digest, hash_of(bytes)));
         let known = self.instances.get(&(path.to_vec(), digest));
         if !bytes.is_empty() && known.is_none_or(|instance| instance.puts == 0) {
             self.moved.insert((path.to_vec(), digest));
+        }
+        if let Some(from) = from {
+            let names = self.moved_from.entry((path.to_vec(), digest)).or_default();
+            names.insert(from.to_vec());
         }
     }
 
@@ -241,10 +269,13 @@ impl Oracle {
             _ => None,
         };
         for (path, seen) in before {
-            if let Some(digest) = file(seen)
-                && after.get(path).and_then(file) != Some(digest)
-            {
+            let Some(digest) = file(seen) else { continue };
+            let left = after.get(path).and_then(file);
+            if left != Some(digest) {
                 self.standing_for(path, digest).for_each(|(_, instance)| instance.cut = true);
+            }
+            if let Some(left) = left.filter(|left| *left != digest) {
+                self.left.insert((node.to_owned(), path.clone(), left), digest);
             }
         }
         let back: BTreeSet<Digest> = after.values().filter_map(file).collect();
