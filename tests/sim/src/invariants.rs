@@ -7,8 +7,9 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use recsync::engine::{Load, MaxDelete, version};
+use recsync::engine::{Hint, Load, Look, MaxDelete, version};
 use recsync::index::{Entry, IndexRead, Installed, Memory};
+use recsync::tree::Fingerprint;
 use recsync_proto::message::{Ack, AckState, Announcement};
 use recsync_proto::record::hash_of;
 use recsync_proto::{Content, Dot, SharePath};
@@ -89,8 +90,7 @@ pub fn acked(node: &Node, peer: &Node, ack: &Ack) -> Option<String> {
     let installed = here.installed.filter(|_| !here.pending)?;
     let fs = &node.disk().fs;
     let id = still_there(fs, &path, &installed)?;
-    let durable =
-        fs.is_durable(&path.as_bytes().split(|byte| *byte == b'/').collect::<Vec<_>>(), id);
+    let durable = fs.is_durable(&names(&path), id);
     (!durable).then(|| format!("ack: {} calls {path} durable, and it is not", node.name))
 }
 
@@ -128,6 +128,30 @@ impl Removals {
     }
 }
 
+/// Returns what a file holds if a look did not read it, as only its mode or owner and the ctime seemed to
+/// have changed, and it holds something else than is known.
+pub fn overlooked<'a>(
+    fs: &'a Fs,
+    path: &SharePath,
+    installed: Option<&Installed>,
+    hint: Hint,
+    look: &Look,
+) -> Option<&'a [u8]> {
+    let Look::Found { content, fingerprint, .. } = look else { return None };
+    let known = installed.filter(|known| hint == Hint::Attributes && known.content == *content)?;
+    let Content::File { hash, .. } = content else { return None };
+    let dress = |stat: &Fingerprint| (stat.mode, stat.uid, stat.gid);
+    if dress(&known.fingerprint) == dress(fingerprint) {
+        return None;
+    }
+    let id = fs.resolve(&names(path)).ok().filter(|id| fs.stat(*id) == *fingerprint)?;
+    fs.bytes(id).ok().filter(|bytes| hash_of(bytes) != *hash).map(|bytes| bytes.as_slice())
+}
+
+fn names(path: &SharePath) -> Vec<&[u8]> {
+    path.as_bytes().split(|byte| *byte == b'/').collect()
+}
+
 fn entry(index: &Memory, path: &SharePath) -> Entry {
     index.entry(path).ok().flatten().unwrap_or_default()
 }
@@ -136,8 +160,7 @@ fn entry(index: &Memory, path: &SharePath) -> Entry {
 /// whoever puts the mtime back leaves a stat that may be taken for the old one.
 fn still_there(fs: &Fs, path: &SharePath, installed: &Installed) -> Option<crate::fs::Id> {
     let Content::File { hash, .. } = &installed.content else { return None };
-    let names: Vec<&[u8]> = path.as_bytes().split(|byte| *byte == b'/').collect();
-    let id = fs.resolve(&names).ok()?;
+    let id = fs.resolve(&names(path)).ok()?;
     let is_same = |bytes: &Arc<Vec<u8>>| hash_of(bytes) == *hash;
     (fs.stat(id) == installed.fingerprint && fs.bytes(id).is_ok_and(is_same)).then_some(id)
 }

@@ -370,6 +370,12 @@ impl Node {
                 let installed = installed.as_ref();
                 let (tree, synced) = (&life.tree, &life.synced);
                 let look = observe::look(tree, synced, &path, installed, hint, SETTLE, wall);
+                if let Some(bytes) =
+                    invariants::overlooked(&lock(disk).fs, &path, installed, hint, &look)
+                {
+                    let oracle = &mut lock(&self.chronicle).oracle;
+                    oracle.overlooked(self.name.as_str(), path.as_bytes(), bytes);
+                }
                 wants.answers.push(Input::Looked { path, look });
             }
             Task::Apply(op) => {

@@ -96,6 +96,10 @@ pub struct Oracle {
     /// What a power cut left under a name, by node, and what had been there: who takes away the one has taken
     /// away the other.
     left: BTreeMap<(String, Vec<u8>, Digest), Digest>,
+    /// What a node has taken for what it knows, by its stat: bytes changed to as many others under the old
+    /// mtime while nobody heard of it, in a file whose mode or owner was changed too. Only who reads all files
+    /// finds that (`verify --deep`), and a scan does not read what `chown -R` touched.
+    overlooked: BTreeSet<(String, Vec<u8>, Digest)>,
     /// Files that lost bytes of which the kernel had said that they are on the disk, and look as before: only
     /// who reads them all finds that (`verify --deep`).
     rotten: BTreeSet<(String, Vec<u8>)>,
@@ -174,6 +178,11 @@ impl Oracle {
     /// A file has other bytes than the disk was said to have, and the same stat.
     pub fn rot(&mut self, node: &str, path: &[u8]) {
         self.rotten.insert((node.to_owned(), path.to_vec()));
+    }
+
+    /// A node has taken these bytes at a path for those that it knows.
+    pub fn overlooked(&mut self, node: &str, path: &[u8], bytes: &[u8]) {
+        self.overlooked.insert((node.to_owned(), path.to_vec(), digest(bytes)));
     }
 
     /// A node has looked at all its files since it lost power.
@@ -335,6 +344,10 @@ impl Oracle {
                     ));
                 }
             } else if !kept.contains(digest) && (!instance.cut || self.is_shipped(path, *digest)) {
+                let is_hidden = hidden.contains_key(digest);
+                if is_hidden && self.is_overlooked(path, *digest) {
+                    continue;
+                }
                 let (path, len) = (shown(path), instance.len);
                 wrongs.push(match hidden.get(digest) {
                     // Nobody knows any more which name it had.
@@ -349,6 +362,10 @@ impl Oracle {
         self.wrongs.extend(wrongs);
     }
 
+    fn is_overlooked(&self, path: &[u8], digest: Digest) -> bool {
+        self.overlooked.iter().any(|(_, of, bytes)| of == path && *bytes == digest)
+    }
+
     /// True if recsync has put a content there, or beside as a conflict copy.
     fn is_shipped(&self, path: &[u8], digest: Digest) -> bool {
         let beside = |of: &[u8]| is_conflict_copy(of) && family(of) == family(path);
@@ -361,8 +378,12 @@ impl Oracle {
             let paths: BTreeSet<&Vec<u8>> = tree.keys().chain(theirs.keys()).collect();
             for path in paths {
                 let (here, there) = (tree.get(path), theirs.get(path));
-                let is_rotten = |node: &String| self.rotten.contains(&(node.clone(), path.clone()));
-                if here != there && !is_rotten(first) && !is_rotten(other) {
+                let is_unseen = |node: &String, seen: Option<&Seen>| {
+                    self.rotten.contains(&(node.clone(), path.clone()))
+                        || matches!(seen, Some(Seen { what: SeenBody::File(digest, _), .. })
+                            if self.overlooked.contains(&(node.clone(), path.clone(), *digest)))
+                };
+                if here != there && !is_unseen(first, here) && !is_unseen(other, there) {
                     self.wrong(format!(
                         "different: {} is {here:?} on {first}, {there:?} on {other}",
                         shown(path)
