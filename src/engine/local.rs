@@ -180,12 +180,11 @@ impl Engine {
         let Some(dirt) = self.looking.remove(path) else { return Ok(()) };
         let now = cx.now.mono;
         let rename = self.renames.remove(path);
-        if self.doubted.remove(path) && look != Look::Absent {
-            self.settle.put_back(path.clone(), dirt, now);
-        }
-        if self.settle.contains(path) {
+        let is_doubted = self.doubted.remove(path) && look != Look::Absent;
+        if is_doubted || self.settle.contains(path) {
             // Something happened since: the next look decides. That the name was free while
             // another had its file stays true.
+            self.settle.put_back(path.clone(), dirt, now);
             return match (look, rename) {
                 (Look::Absent, Some(rename)) => self.renamed(cx, path, rename),
                 (_, rename) => self.rename_off(cx, rename),

@@ -70,11 +70,17 @@ impl Settle {
         }
     }
 
-    /// Puts a path back, to be looked at again at `due`; an event since then keeps its own time.
+    /// Puts a path back, to be looked at again at `due`; an event since then keeps its own time, but
+    /// the look that it asks for is as close as the one that showed nothing had to be.
     pub fn put_back(&mut self, path: SharePath, dirt: Dirt, due: Duration) {
-        if !self.paths.contains_key(&path) {
-            self.put(path, dirt, due);
-        }
+        let (dirt, due) = match self.paths.get(&path) {
+            Some((since, due)) => {
+                let hint = strongest(dirt.hint, since.hint);
+                (Dirt { hint, noticed: latest(dirt.noticed, since.noticed), ..*since }, *due)
+            }
+            None => (dirt, due),
+        };
+        self.put(path, dirt, due);
     }
 
     fn put(&mut self, path: SharePath, dirt: Dirt, due: Duration) {

@@ -114,6 +114,20 @@ fn what_is_put_back_yields_to_an_event_since() {
     assert_eq!((dirt.hint, dirt.busy), (Hint::Created, 0));
 }
 
+/// A look that showed nothing may have been the only one to read the bytes.
+#[test]
+fn what_is_put_back_has_an_event_since_look_as_closely() {
+    let mut settle = Settle::default();
+    let dirt = Dirt { hint: Hint::Written, noticed: seen(0), busy: 1 };
+    settle.mark(path("a"), Hint::Attributes, seen(5), ms(25));
+    settle.find(path("b"), Hint::Attributes, ms(25));
+    settle.put_back(path("a"), dirt, ms(2_000));
+    settle.put_back(path("b"), dirt, ms(2_000));
+    let mut next = || settle.take_due(ms(25), |_| true).unwrap();
+    let expected = |at| Dirt { hint: Hint::Written, noticed: seen(at), busy: 0 };
+    assert_eq!([next(), next()], [(path("a"), expected(5)), (path("b"), expected(0))]);
+}
+
 /// The hint that counts after two, for every pair.
 #[test]
 fn of_two_hints_the_one_counts_that_cannot_miss_a_change() {
@@ -196,8 +210,9 @@ proptest! {
                 Move::PutBack(of, wait) => {
                     let dirt = Dirt { hint: Hint::Written, noticed: seen(now), busy: 1 };
                     settle.put_back(name(of), dirt, ms(now + wait));
-                    if !model.iter().any(|(path, ..)| *path == name(of)) {
-                        model.push((name(of), ms(now + wait), false));
+                    match model.iter_mut().find(|(path, ..)| *path == name(of)) {
+                        Some((.., found)) => *found = false,
+                        None => model.push((name(of), ms(now + wait), false)),
                     }
                 }
                 Move::Take(time) => {

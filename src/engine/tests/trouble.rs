@@ -177,6 +177,28 @@ fn what_was_seen_before_a_scan_does_not_enter_the_index_behind_it() {
 }
 
 #[test]
+fn what_changes_while_it_is_looked_at_is_looked_at_as_closely_again() {
+    let mut world = with_calls(1);
+    world.write(0, "d/0.wav", "another");
+    let is_look = |job: &Effect| matches!(job, Effect::Look { .. });
+    let looked = hold(&mut world, 0, is_look);
+    world.chmod(0, "d/0.wav", 0o600);
+    world.forget();
+    world.input(0, looked);
+    world.settle();
+    world.check_quiet();
+    let hints: Vec<_> = world.nodes[0]
+        .log
+        .iter()
+        .filter_map(|effect| match effect {
+            Effect::Look { hint, .. } => Some(*hint),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(hints, [Hint::Written]);
+}
+
+#[test]
 fn a_rename_is_one_though_a_scan_misses_the_old_name_meanwhile() {
     let mut world = with_calls(1);
     let old = path("d/0.wav");
