@@ -737,6 +737,7 @@ impl Loop {
                 }
                 return Ok(Some(Input::Scan(dir)));
             }
+            watch::Event::Watched { dir } => return Ok(Some(Input::Watched(dir))),
             watch::Event::Coverage { unwatched, why } => {
                 if let Some(why) = &why {
                     self.problem(now, "watch", None, why.to_string());

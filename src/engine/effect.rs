@@ -103,6 +103,8 @@ pub enum Input {
         /// What. `GetOutline`, `GetBlocks`, `Outline`, `Block`, `Gone` and the digests go elsewhere.
         message: ShareMessage,
     },
+    /// A directory is watched from now on: what went out of it before was heard by nobody.
+    Watched(SharePath),
     /// A directory and all below it are to be compared with the index: answered with
     /// [`Effect::Scan`], once nothing of what was seen of them before is yet to enter the index.
     Scan(SharePath),

@@ -809,7 +809,7 @@ impl Engine {
         match outcome {
             Outcome::Done(done) => self.done(cx, id, running, done)?,
             Outcome::Unsure(done) => {
-                self.note_made(cx, done.made)?;
+                self.note_made(cx, &path, done.made)?;
                 self.note_displaced(cx, id, &running, done.displaced)?;
                 let put = done.fingerprint.and_then(|stat| running.installed(stat));
                 self.begin_unsure(cx, id, running, put)?;
@@ -919,9 +919,14 @@ impl Engine {
     fn note_made(
         &mut self,
         cx: &mut Cx<'_>,
+        path: &SharePath,
         made: Vec<(SharePath, Fingerprint)>,
     ) -> Result<(), IndexError> {
         for (dir, fingerprint) in made {
+            // Whatever makes the path be looked at may have happened to it too, before it was watched.
+            if self.settle.contains(path) {
+                self.settle.find(dir.clone(), Hint::Attributes, cx.now.mono);
+            }
             let mut entry = cx.entry(&dir)?;
             // One that was there before is gone, though nobody has looked yet: the mode that this
             // one was made with is nobody's wish.
@@ -989,7 +994,7 @@ impl Engine {
         let Running { path, from, versions, owner, before, copy, drops, kind, saved, .. } = running;
         self.retries.forgive(&path);
         self.end_unsure(cx, &path)?;
-        self.note_made(cx, done.made)?;
+        self.note_made(cx, &path, done.made)?;
         if let Some(from) = &from {
             let mut entry = cx.entry(from)?;
             entry.installed = None;

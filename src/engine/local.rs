@@ -69,7 +69,7 @@ impl Engine {
     ) -> Result<(), IndexError> {
         if hint == Hint::MovedAway && noticed != Noticed::Scan {
             // By the time of the look another directory may have the name.
-            self.moved_away(cx, &path)?;
+            self.doubt_below(cx, &path)?;
         }
         let noticed = match noticed {
             // Most likely the echo of what is being done there: a new change does not wait for it.
@@ -131,15 +131,20 @@ impl Engine {
         match (was, now) {
             (_, None) => self.doubt(cx, Bound::Excluded(dir), dir),
             (Some(was), Some(now)) if object(&was.fingerprint) != object(now) => {
-                self.moved_away(cx, dir)?;
+                self.doubt_below(cx, dir)?;
             }
             _ => {}
         }
         Ok(())
     }
 
-    /// What is known below a name was in a directory that has it no more.
-    fn moved_away(&mut self, cx: &mut Cx<'_>, dir: &SharePath) -> Result<(), IndexError> {
+    /// What is known below a name may be gone, and nobody tells: it was in a directory that has the name no
+    /// more, or in one that had no watch.
+    pub(super) fn doubt_below(
+        &mut self,
+        cx: &mut Cx<'_>,
+        dir: &SharePath,
+    ) -> Result<(), IndexError> {
         if cx.index.has_installed_below(dir)? {
             self.scan(cx, dir.clone());
         } else {

@@ -344,6 +344,7 @@ impl Engine {
             Input::Message { peer, lane, message } => {
                 self.message(&mut cx, &peer, lane, message)?
             }
+            Input::Watched(dir) => self.doubt_below(&mut cx, &dir)?,
             Input::Scan(dir) => self.scan(&mut cx, dir),
             Input::Scanned(dir) => self.scanned(&cx, &dir),
             Input::Unreadable(path) => self.unreadable(&cx, &path),

@@ -110,7 +110,7 @@ impl<T: Tree, S: FnMut(Event)> Watcher<T, S> {
         self.unwatch(&gone);
     }
 
-    /// Watches a directory and all below it anew, and reports all that is there.
+    /// Watches a directory and all below it anew, and reports all that is there, and that it is watched.
     pub(super) fn renew(&mut self, dir: &SharePath, found: Found) {
         self.forget(dir);
         if self.tree.ignored_by(dir, true).is_some() {
@@ -118,6 +118,9 @@ impl<T: Tree, S: FnMut(Event)> Watcher<T, S> {
         }
         self.full = false;
         self.cover(VecDeque::from([dir.clone()]), Some(found));
+        if self.dirs.state(dir) == Some(State::Watched) {
+            (self.sink)(Event::Watched { dir: dir.clone() });
+        }
     }
 
     /// Watches directories and all below them, each before it is listed; reports all that is found

@@ -29,6 +29,12 @@ pub enum Event {
         /// Why.
         why: Why,
     },
+    /// A directory that was made or moved here is watched from now on, with all below it, and what is in
+    /// it has been told: what was in it before and is gone has been heard by nobody.
+    Watched {
+        /// Which.
+        dir: SharePath,
+    },
     /// Some directories began or ceased to be unwatched. While any is, [`Why::Unwatched`] scans
     /// are asked for at intervals.
     Coverage {

@@ -1,7 +1,8 @@
 //! Turns what the kernel tells of a share's directories into paths to look at.
 //!
 //! One inotify watch for each directory, never for a file. The recursion is ours: a new directory
-//! is watched first and listed second, so that nothing created in between is lost. The mask has no
+//! is watched first and listed second, so that nothing created in between is lost; then it is reported as
+//! [`Watched`](Event::Watched), so that what recsync itself had put there is missed if it is gone. The mask has no
 //! IN_MODIFY and no IN_OPEN: a growing recording costs nothing until it is closed.
 //!
 //! ```text

@@ -177,6 +177,49 @@ fn what_was_seen_before_a_scan_does_not_enter_the_index_behind_it() {
 }
 
 #[test]
+fn what_went_before_its_directory_was_watched_is_gone() {
+    // Before the end of the change that made the directory is known, and after it.
+    for is_known in [false, true] {
+        let mut world = World::pair();
+        world.write(0, "d/e/1.wav", "a call");
+        // The directories are only implied: they are made with the file.
+        world.nodes[0]
+            .inbox
+            .retain(|input| matches!(input, Input::Dirty { path, .. } if path.name() == b"1.wav"));
+        let is_it = |job: &Effect| matches!(job, Effect::Apply { .. });
+        let applied = hold(&mut world, 1, is_it);
+        world.nodes[1].disk.objects.remove(&path("d/e/1.wav"));
+        world.nodes[1].disk.objects.remove(&path("d/e"));
+        if is_known {
+            world.input(1, applied.clone());
+            world.settle();
+        }
+        world.input(1, Input::Watched(path("d")));
+        world.turn(1);
+        world.forget();
+        world.input(1, applied);
+        world.settle();
+        world.check_absent(0, "d/e/1.wav");
+        let is_looked_at = |text: &str| {
+            let is_it =
+                |job: &Effect| matches!(job, Effect::Look { path: at, .. } if *at == path(text));
+            world.nodes[1].log.iter().any(is_it)
+        };
+        assert!(is_looked_at("d/e") && is_looked_at("d/e/1.wav"), "{:#?}", world.nodes[1].log);
+    }
+}
+
+#[test]
+fn a_directory_that_its_users_made_is_not_scanned_when_it_is_watched() {
+    let mut world = World::pair();
+    world.write(0, "d/1.wav", "a call");
+    world.input(0, Input::Watched(path("d")));
+    world.settle();
+    world.check_quiet();
+    assert_eq!(scans(&world, 0), 0);
+}
+
+#[test]
 fn what_changes_while_it_is_looked_at_is_looked_at_as_closely_again() {
     let mut world = with_calls(1);
     world.write(0, "d/0.wav", "another");

@@ -83,6 +83,7 @@ fn told(events: &[Event]) -> Vec<String> {
     let line = |event: &Event| match event {
         Event::Dirty { path, hint, .. } => format!("{path} {hint:?}"),
         Event::Scan { dir, why } => format!("{dir} scan {why:?}"),
+        Event::Watched { dir } => format!("{dir} watched"),
         Event::Coverage { unwatched, .. } => format!("{unwatched} unwatched"),
         Event::Unreadable { dir } => format!("{dir} unreadable"),
         Event::Unsyncable { dir, name, .. } => format!("{dir} unsyncable {}", name.len()),

@@ -183,6 +183,7 @@ fn an_unreadable_directory_is_no_reason_to_scan_and_is_tried_when_its_mode_chang
         "a/1.wav Written",
         "a/c Created",
         "a/c/2.wav Written",
+        "a watched",
         "last Written",
     ];
     assert_eq!(told(&events), expected);

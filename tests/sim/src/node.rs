@@ -644,6 +644,10 @@ impl Life {
             let (path, hint, noticed) = match report {
                 Report::Dirty(path, hint) => (path, hint, Noticed::Watcher(at)),
                 Report::Along(path, hint) => (path, hint, Noticed::Along(at)),
+                Report::Watched(dir) => {
+                    self.inputs.push_back(Input::Watched(dir));
+                    continue;
+                }
                 Report::Scan(dir) => {
                     self.inputs.push_back(Input::Scan(dir));
                     continue;

@@ -21,6 +21,8 @@ pub enum Report {
     Dirty(SharePath, Hint),
     /// Likewise; it was found in a directory that was moved here.
     Along(SharePath, Hint),
+    /// A directory is watched from now on: what was in it before and is gone was not heard of.
+    Watched(SharePath),
     /// A directory and all below it must be compared with the index.
     Scan(SharePath),
 }
@@ -80,13 +82,19 @@ impl Watcher {
             match notice.change {
                 Change::Created if notice.is_dir && !known => {
                     self.renew(tree, &path, found, &mut reports);
+                    reports.push(Report::Watched(path));
                 }
                 Change::MovedTo | Change::MovedFrom | Change::Deleted if known => {
                     self.forget(tree, &path);
                     self.renew(tree, &path, found, &mut reports);
                     reports.push(Report::Scan(path));
                 }
-                Change::MovedTo => self.renew(tree, &path, found, &mut reports),
+                Change::MovedTo => {
+                    self.renew(tree, &path, found, &mut reports);
+                    if notice.is_dir {
+                        reports.push(Report::Watched(path));
+                    }
+                }
                 _ => {}
             }
         }
