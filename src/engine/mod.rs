@@ -403,6 +403,7 @@ impl Engine {
             applying: self.ops.len(),
             fetching: self.fetching.len(),
             failing: self.retries.len(),
+            unread: self.unreadable.len(),
         }
     }
 
@@ -565,4 +566,6 @@ pub struct Load {
     pub fetching: usize,
     /// Paths that failed and are tried again later.
     pub failing: usize,
+    /// Places that a scan could not look at, and that are scanned again later.
+    pub unread: usize,
 }

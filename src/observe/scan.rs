@@ -227,7 +227,8 @@ impl<T: Tree, I: IndexRead> Scan<'_, T, I> {
     fn compare(&mut self, path: &SharePath, installed: Option<&Installed>) -> Result<(), End> {
         let found = match self.tree.stat(&Place::Share(path.clone())) {
             Ok(found) => found,
-            Err(TreeError::NotFound) => return self.gone(path, installed),
+            // Or something above it is no directory any more: nothing is below that.
+            Err(TreeError::NotFound | TreeError::WrongKind) => return self.gone(path, installed),
             Err(why) => {
                 self.unreadable(path, why);
                 return Ok(());

@@ -489,6 +489,20 @@ fn a_failure_at_any_step_makes_nothing_absent() {
 }
 
 #[test]
+fn below_what_is_a_file_by_now_all_is_gone() {
+    let share = Share::new();
+    share.put("a/b/c", b"1");
+    let index = index_of(&share);
+    share.remove("a/b/c");
+    share.remove_dir("a/b");
+    share.remove_dir("a");
+    share.put("a", b"2");
+    let (items, report) = scanned(&share.tree, &index, "a/b");
+    assert_eq!(told(&items), ["a/b MovedAway", "a/b/c MovedAway"]);
+    assert!(report.unwrap().is_complete());
+}
+
+#[test]
 fn what_a_failure_hides_is_to_be_scanned_again() {
     let share = populated();
     let index = Memory::new(Epoch(1));
