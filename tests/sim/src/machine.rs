@@ -244,7 +244,9 @@ impl Meanwhile for Machine {
         out.retain(|digest| !kept.contains_key(digest));
         chronicle.oracle.power_cut(&self.name, before, after, out, hidden_of_users(fs));
         walk(fs, ROOT, &[], &mut |path, id| {
-            if poisoned.get(path) == Some(&fs.stat(id)) && before.get(path) != after.get(path) {
+            let is_poisoned =
+                poisoned.get(path) == Some(&fs.stat(id)) && before.get(path) != after.get(path);
+            if is_poisoned || fs.is_rotten(id) {
                 chronicle.oracle.rot(&self.name, path);
             }
         });
