@@ -10,13 +10,10 @@ use recsync_proto::{Owner, SharePath};
 
 use super::stage::{Staged, discard, give};
 use super::{Undone, is_expected, is_same_object, writer_at};
-use crate::engine::{Action, Op};
+use crate::engine::{Action, IMPLIED_DIR_MODE, Op};
 use crate::sys::Failpoint;
 use crate::tree::{Fingerprint, Kind, OwnerLeft, Place, Tree, TreeError, Writer};
 
-/// Mode of directories that are made because something is put below them; their own record
-/// brings the real one. FreeSWITCH makes its directories so.
-const PARENT_MODE: u32 = 0o750;
 /// Names tried in the trash for one object.
 const TRASH_NAMES_MAX: u32 = 8;
 
@@ -158,7 +155,7 @@ pub(super) fn make_above<T: Tree>(
     };
     for dir in missing.into_iter().rev() {
         let place = Place::Share(dir.clone());
-        match tree.make_dir(&place, PARENT_MODE) {
+        match tree.make_dir(&place, IMPLIED_DIR_MODE) {
             Ok(()) => {
                 Failpoint::ParentMade.hit();
                 inherit(tree, &place, &above);

@@ -190,6 +190,10 @@ pub struct Op {
     pub beside: SharePath,
 }
 
+/// Mode of directories that are made only because something is to be below them, alike on all nodes; their
+/// own record brings the real one. FreeSWITCH makes its directories so.
+pub const IMPLIED_DIR_MODE: u32 = 0o750;
+
 /// What an operation does.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Action {

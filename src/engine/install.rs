@@ -8,8 +8,8 @@ use recsync_proto::{Content, Dot, Hash, NodeName, Owner, Record, Seq, SharePath}
 
 use super::conflict::{self, Digits};
 use super::effect::{
-    Action, AppliedKind, Done, Effect, Event, GuardEvent, Hint, NotFetched, Noticed, Op, Outcome,
-    Saved, Source,
+    Action, AppliedKind, Done, Effect, Event, GuardEvent, Hint, IMPLIED_DIR_MODE, NotFetched,
+    Noticed, Op, Outcome, Saved, Source,
 };
 use super::guard::Verdict;
 use super::plan::{Circumstances, Step, plan};
@@ -477,7 +477,7 @@ impl Engine {
         };
         let owner = winner.owner;
         let action = match winner.content {
-            Content::Dir => Action::Dir { mode: winner.mode.unwrap_or(0o755), owner },
+            Content::Dir => Action::Dir { mode: winner.mode.unwrap_or(IMPLIED_DIR_MODE), owner },
             Content::Symlink { target } => {
                 Action::Symlink { target, mtime_ns: winner.mtime_ns.unwrap_or(0), owner }
             }

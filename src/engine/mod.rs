@@ -44,8 +44,8 @@ use crate::index::{Entry, Guard, Index, IndexError, Intent, Write};
 use crate::tree::IgnoreRules;
 
 pub use effect::{
-    Action, Announce, AppliedKind, Done, Effect, Event, GuardEvent, Hint, Input, Look, NotFetched,
-    Noticed, Now, Op, Outcome, Saved, Source,
+    Action, Announce, AppliedKind, Done, Effect, Event, GuardEvent, Hint, IMPLIED_DIR_MODE, Input,
+    Look, NotFetched, Noticed, Now, Op, Outcome, Saved, Source,
 };
 pub use guard::MaxDelete;
 

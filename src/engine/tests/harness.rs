@@ -15,8 +15,9 @@ use recsync_proto::{Account, Content, Dot, Epoch, Hash, NodeName, Owner, SharePa
 
 use crate::engine::plan::{Circumstances, Step, plan};
 use crate::engine::{
-    Action, Announce, DeletePolicy, Done, Effect, Engine, Event, Hint, Input, Load, Look,
-    MaxDelete, NotFetched, Noticed, Now, Op, Outcome, OwnerPolicy, Settings, Source, version,
+    Action, Announce, DeletePolicy, Done, Effect, Engine, Event, Hint, IMPLIED_DIR_MODE, Input,
+    Load, Look, MaxDelete, NotFetched, Noticed, Now, Op, Outcome, OwnerPolicy, Settings, Source,
+    version,
 };
 use crate::index::{Entry, Index as _, IndexRead as _, Installed, Intent, Memory, Write};
 use crate::tree::{Fingerprint, Kind, OwnerLeft, Place, TreeError};
@@ -307,7 +308,7 @@ impl Disk {
             return Err(Outcome::Changed.into());
         }
         for dir in missing.into_iter().rev() {
-            self.put(&dir, What::Dir, 0o750);
+            self.put(&dir, What::Dir, IMPLIED_DIR_MODE);
             done.made.push((dir.clone(), self.stat(&dir).unwrap()));
             seen.push((dir, Hint::Created));
         }

@@ -1070,6 +1070,20 @@ fn a_directory_that_comes_back_has_its_own_mode() {
     }
 }
 
+/// Made above a path, and in the place of what had the name.
+#[test]
+fn a_directory_that_is_only_implied_has_one_mode() {
+    let mut world = World::pair();
+    world.write(1, "b/c", "a call");
+    world.nodes[1]
+        .inbox
+        .retain(|input| matches!(input, Input::Dirty { path, .. } if path.name() == b"c"));
+    world.make(0, "b", What::Link(b"elsewhere".to_vec()));
+    world.settle();
+    let made = &world.nodes[0].disk.objects[&path("b")];
+    assert_eq!((&made.what, made.mode), (&What::Dir, crate::engine::IMPLIED_DIR_MODE));
+}
+
 #[test]
 fn a_rename_is_no_delete() {
     let mut world = with_calls(100);
