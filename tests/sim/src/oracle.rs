@@ -236,7 +236,9 @@ impl Oracle {
         let digest = digest(bytes);
         self.unsettled.insert((node.to_owned(), path.to_vec()), (digest, hash_of(bytes)));
         let known = self.instances.get(&(path.to_vec(), digest));
-        if !bytes.is_empty() && known.is_none_or(|instance| instance.puts == 0) {
+        // A recorder's first bytes are those of many files: what users had put there may be gone since.
+        let is_theirs = |known: &Instance| known.puts > 0 && known.destroyed_at.is_empty();
+        if !bytes.is_empty() && !known.is_some_and(is_theirs) {
             self.moved.insert((path.to_vec(), digest));
         }
         if let Some(from) = from {
