@@ -422,10 +422,8 @@ impl Engine {
         if merged == entry.record {
             self.tell_again(cx, name, path, entry, record)?;
         } else {
+            self.remember_wanted(cx, path, &entry)?;
             let before = std::mem::take(&mut entry.record);
-            if entry.pending && entry.installed.is_none() {
-                self.remember_wanted(cx, path, &before)?;
-            }
             // What was let go is another object now: that one is wanted here.
             entry.let_go = entry.let_go && version::same_values(&before, &merged);
             entry.via = (merged == *record).then(|| name.clone());
@@ -579,7 +577,7 @@ impl Engine {
         if moved {
             cx.index.write(&Write::Peer(name.clone(), peer.cursor.clone()))?;
         }
-        let told = BTreeSet::new();
+        let told = Default::default();
         let mut lanes = Lanes { engine: self, name, link, acked: peer.cursor.acked, told };
         lanes.again(cx)?;
         lanes.live(cx)?;
@@ -606,8 +604,8 @@ struct Lanes<'a> {
     name: &'a NodeName,
     link: &'a mut Link,
     acked: Seq,
-    /// Names of which the peer knows, or hears before all that is announced now.
-    told: BTreeSet<SharePath>,
+    /// Names of which the peer knows, or hears before all that is announced now in the same lane.
+    told: [BTreeSet<SharePath>; 2],
 }
 
 impl Lanes<'_> {
@@ -728,8 +726,8 @@ impl Lanes<'_> {
         path: &SharePath,
         lane: Lane,
     ) -> Result<Option<(SharePath, Lane)>, IndexError> {
-        let above: Vec<_> =
-            path.ancestors().take_while(|above| !self.told.contains(above)).collect();
+        let told = &self.told[slot(lane)];
+        let above: Vec<_> = path.ancestors().take_while(|above| !told.contains(above)).collect();
         for above in above.into_iter().rev() {
             if let Some(entry) = cx.index.entry(&above)?.filter(|entry| entry.seq > Seq::ZERO) {
                 if let Some(flies_in) = self.link.flies_apart(&above, entry.seq, lane) {
@@ -739,7 +737,7 @@ impl Lanes<'_> {
                     self.tell(cx, Logged { path: above.clone(), entry }, lane)?;
                 }
             }
-            self.told.insert(above);
+            self.told[slot(lane)].insert(above);
         }
         Ok(None)
     }

@@ -503,4 +503,21 @@ fn what_is_below_a_name_is_told_after_the_name() {
     world.settle();
     world.check_quiet();
     assert_eq!([world.nodes[0].conflicts(), world.nodes[1].conflicts()], [0, 0]);
+    // And where some of what is below goes by the same lane as the directory, and the rest by the other one.
+    let mut world = World::pair();
+    world.hold_up(1, 0, Lane::Live);
+    world.write(0, "a", "file");
+    world.run_for(SECOND);
+    world.remove(0, "a");
+    world.write(0, "a/c", "below");
+    world.run_for(SECOND);
+    world.make_unheard(0, "a/b", "found");
+    world.scan(0);
+    world.run_for(SECOND);
+    world.hold_up(0, 1, Lane::Live);
+    world.run_for(SECOND);
+    world.let_go();
+    world.settle();
+    world.check_quiet();
+    assert_eq!([world.nodes[0].conflicts(), world.nodes[1].conflicts()], [0, 0]);
 }

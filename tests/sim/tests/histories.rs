@@ -10,7 +10,7 @@ use recsync_sim::world::play;
 const HISTORIES: u64 = 1_000;
 
 /// Histories that once ended wrong, and what was wrong.
-const ONCE_WRONG: [(&str, &[u64]); 15] = [
+const ONCE_WRONG: [(&str, &[u64]); 16] = [
     ("a directory whose mode was set as recsync made it had two modes", &[31]),
     (
         "what was written to a new file in the instant in which it was taken back was lost",
@@ -41,6 +41,7 @@ const ONCE_WRONG: [(&str, &[u64]); 15] = [
         &[2_000_902, 3_008_534, 3_018_389, 3_037_779, 3_072_053, 3_087_718],
     ),
     ("a directory that was only implied had two modes", &[3_076_273]),
+    ("what is below a name was told before the name, which went by the other lane", &[3_029_123]),
 ];
 
 #[test]
