@@ -242,8 +242,8 @@ fn move_displaced<T: Tree>(
 }
 
 /// Takes back an exchange whose other half was not what it should be, or could not be moved on: where there
-/// is no way back, that is tried once more, and what is displaced then returned. What is left under the temporary name is
-/// [`clear`]'s.
+/// is no way back, that is tried once more, and what is displaced then returned; where somebody has written to the new
+/// object by then, it stays, and the other one is kept. What is left under the temporary name is [`clear`]'s.
 fn put_back<T: Tree>(
     tree: &T,
     op: &Op,
@@ -267,11 +267,14 @@ fn put_back<T: Tree>(
     }
     match tree.stat(&temp) {
         Ok(found) if is_untouched(tree, staged, &found) => Err(why),
-        Ok(_) => {
+        Ok(found) => {
             // Somebody put a third object under the name in that instant, or wrote to ours there:
             // the latest, so it belongs there, and the other one is kept.
-            let _either_way = tree.exchange(&temp, &path);
-            Err(Undone::Changed)
+            let is_back = tree.exchange(&temp, &path).is_ok();
+            // Whoever wrote to ours knew it: it has been put there.
+            let is_ours = (found.fs, found.ino) == (staged.stat.fs, staged.stat.ino);
+            let made = is_ours && is_back && keep(tree, op, &temp);
+            if made { Ok(None) } else { Err(Undone::Changed) }
         }
         Err(_) => Err(Undone::Changed),
     }
@@ -285,6 +288,13 @@ pub(super) fn clear<T: Tree>(tree: &T, op: &Op, staged: &Staged) -> bool {
     // What was to have a free name has had none in the share.
     let is_ours = |found| op.expect.is_none() || is_untouched(tree, staged, &found);
     match tree.stat(&temp) {
+        // Whether somebody has put something into it is told best by the kernel.
+        Ok(found) if found.kind == Kind::Dir && is_same_object(&staged.stat, &found) => {
+            match tree.remove_dir(&temp) {
+                Err(TreeError::NotEmpty) => keep(tree, op, &temp),
+                removed => removed.is_ok(),
+            }
+        }
         Ok(found) if is_ours(found) => {
             discard(tree, staged);
             true
@@ -300,7 +310,7 @@ fn is_untouched<T: Tree>(tree: &T, staged: &Staged, found: &Fingerprint) -> bool
     let temp = Place::Temp(staged.name.clone());
     is_same_object(&staged.stat, found)
         && match found.kind {
-            Kind::Dir => tree.list(&temp).is_ok_and(|names| names.is_empty()),
+            Kind::Dir => tree.list(&temp).map_or(true, |names| names.is_empty()),
             kind => writer_at(tree, &temp, kind) != Ok(Writer::Some),
         }
 }

@@ -488,6 +488,29 @@ fn what_came_out_is_never_among_the_lost_though_all_ways_back_fail() {
     assert!(stuck > 0);
 }
 
+/// An empty directory of ours that was to be exchanged is not kept, though it cannot be looked at.
+#[test]
+fn a_directory_that_is_taken_back_is_in_no_ones_way() {
+    let scenario = &scenarios()[10];
+    for first in 0.. {
+        let mut met = false;
+        for second in first.. {
+            let (share, op) = scenario.begin();
+            let later = Faulty::new(&share.tree, second, Fault::Fail(1));
+            let faulty = Faulty::new(&later, first, Fault::Fail(1));
+            let _either_way = run(&faulty, vec![op]);
+            scenario.check_old_or_new(&share, &format!("steps {first} and then {second} fail"));
+            met |= faulty.was_met();
+            if !later.was_met() {
+                break;
+            }
+        }
+        if !met {
+            break;
+        }
+    }
+}
+
 #[test]
 fn a_crash_at_any_step_leaves_old_or_new() {
     for scenario in scenarios() {
@@ -829,6 +852,10 @@ fn what_is_written_to_the_new_object_is_kept_though_it_is_taken_back() {
                 let met_it = matches!(outcome, Outcome::Changed | Outcome::Unsure(_));
                 met += u32::from(acted && met_it);
                 assert!(kept || !acted, "{why}");
+                // Whoever wrote to it knew it, and not only what was there before.
+                let over_it = acted && (holds(&share, "a", USER) || share.at("a/user").exists());
+                let is_told = matches!(outcome, Outcome::Done(_) | Outcome::Unsure(_));
+                assert!(is_told || !over_it, "{why}: {:?}", contents(&share.world()));
             }
             if !was_met {
                 break;
