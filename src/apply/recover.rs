@@ -19,7 +19,7 @@ use thiserror::Error;
 use super::run::sync_names;
 use super::switch::{make_above, move_to};
 use super::{exchanged_id, exchanged_name, is_same_object};
-use crate::index::{IndexError, IndexRead, Intent};
+use crate::index::{IndexError, IndexRead, Intent, Write};
 use crate::observe::hash;
 use crate::sys::Failpoint;
 use crate::transfer::{transfer_name, transfer_of};
@@ -34,19 +34,29 @@ const NAMES_MAX: usize = 8;
 /// What recovery found and did.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Recovered {
-    /// Numbers of the intents that are settled: the caller writes `IntentDone` for each. One that
-    /// could not be settled is tried again at the next start.
+    /// Numbers of the intents that are settled.
     pub done: Vec<u64>,
+    /// Intents whose exchange was made: what was staged has been at their paths. Those that say so, as it is
+    /// durable, stay until the path was looked at.
+    pub exchanged: Vec<Intent>,
+    /// Intents that could not be settled, and are tried again at the next start.
+    pub unsettled: Vec<Intent>,
     /// Paths that may hold something else than the index knows: to be looked at.
     pub dirty: Vec<SharePath>,
-    /// Intents among those done whose exchange was made: what was staged has been at their paths.
-    pub exchanged: Vec<Intent>,
     /// Temporaries removed.
     pub removed: u64,
     /// Objects that nothing accounts for, and where they are kept.
     pub kept: Vec<Place>,
     /// What could not be done, and why.
     pub troubles: Vec<(Place, TreeError)>,
+}
+
+impl Recovered {
+    /// Returns what is to be stored of it before anything else is done.
+    pub fn writes(&self) -> impl Iterator<Item = Write> {
+        let made = self.exchanged.iter().filter(|intent| intent.made).cloned();
+        self.done.iter().copied().map(Write::IntentDone).chain(made.map(Write::Intent))
+    }
 }
 
 /// Why recovery could not be done.
@@ -87,27 +97,26 @@ pub fn recover<T: Tree, I: IndexRead>(
         report: Recovered::default(),
         touched: BTreeSet::new(),
     };
-    let intents = index.intents()?;
-    for intent in &intents {
+    for intent in index.intents()? {
         if mutant!(SkipIntentRecovery) {
             recovery.report.done.push(intent.id);
             continue;
         }
-        match recovery.settle(intent) {
-            Ok(exchanged) => {
-                Failpoint::RecoverSettled.hit();
-                recovery.report.done.push(intent.id);
-                recovery.report.exchanged.extend(exchanged.then(|| intent.clone()));
-            }
-            Err(error) => recovery.trouble(Place::Share(intent.path.clone()), error),
-        }
+        let settled = if intent.made { Ok(true) } else { recovery.settle(&intent) };
         recovery.report.dirty.push(intent.path.clone());
+        match settled {
+            Ok(true) => recovery.report.exchanged.push(intent),
+            Ok(false) => recovery.report.done.push(intent.id),
+            Err(error) => {
+                recovery.trouble(Place::Share(intent.path.clone()), error);
+                recovery.report.unsettled.push(intent);
+                continue;
+            }
+        }
+        Failpoint::RecoverSettled.hit();
     }
-    let unsettled: BTreeSet<u64> = intents
-        .iter()
-        .map(|intent| intent.id)
-        .filter(|id| !recovery.report.done.contains(id))
-        .collect();
+    let unsettled: BTreeSet<u64> =
+        recovery.report.unsettled.iter().map(|intent| intent.id).collect();
     for name in tree.list_temp().map_err(RecoverError::Temp)? {
         if exchanged_id(&name).is_none_or(|id| !unsettled.contains(&id))
             && let Err(error) = recovery.sweep(&name, wall_ns)
@@ -359,11 +368,17 @@ impl<T: Tree> Recovery<'_, T> {
     /// Syncs every directory touched. If one fails no intent is settled: a power cut may still
     /// take the moves back.
     fn make_durable(&mut self) {
+        let mut durable = true;
         for dir in std::mem::take(&mut self.touched) {
             if let Err(error) = sync_names(self.tree, &dir) {
-                self.report.done.clear();
+                durable = false;
                 self.trouble(dir, error);
             }
+        }
+        if durable {
+            self.report.exchanged.iter_mut().for_each(|intent| intent.made = true);
+        } else {
+            self.report.done.clear();
         }
     }
 }

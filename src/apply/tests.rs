@@ -10,7 +10,7 @@ use recsync_proto::{Content, Epoch, Seq, SharePath};
 
 use super::{Recovered, exchanged_name, recover, run};
 use crate::engine::{Action, Done, Op, Outcome, Source};
-use crate::index::{Index as _, Intent, Memory, Write};
+use crate::index::{Index as _, IndexRead as _, Intent, Memory, Write};
 use crate::observe::faults::{Fault, Faulty};
 use crate::observe::fixture::{Held, Share, World, hash_of, noise, share_path, wall_ns};
 use crate::transfer::whole_name;
@@ -354,7 +354,7 @@ fn index_during(op: &Op) -> Memory {
         };
         let displaced = op.displaced.clone().unwrap_or_else(|| trash(&op.path));
         let path = op.path.clone();
-        let intent = Intent { id: op.id, path, expect, displaced, staged };
+        let intent = Intent { id: op.id, path, expect, displaced, staged, made: false };
         index.write(&Write::Intent(intent)).unwrap();
     }
     index
@@ -1264,11 +1264,12 @@ fn what_was_put_in_doubt_before_a_crash_is_told_while_it_is_there() {
     let (path, expect) = (share_path("a"), share.stat("a"));
     let displaced = Place::Share(path.clone());
     let staged = Some(Content::File { size: NEW.len() as u64, hash: hash_of(NEW) });
-    let intent = Intent { id: ID, path, expect, displaced, staged };
+    let intent = Intent { id: ID, path, expect, displaced, staged, made: false };
     let mut index = Memory::new(Epoch(1));
     index.write(&Write::Intent(intent.clone())).unwrap();
     let recovered = recover_with(&share.tree, &index).unwrap();
-    assert_eq!((recovered.done, recovered.exchanged), (vec![ID], vec![intent]));
+    let made = Intent { made: true, ..intent };
+    assert_eq!((recovered.done, recovered.exchanged), (vec![], vec![made]));
     assert_eq!(recovered.dirty, [share_path("a")]);
     share.put_anew("a", USER);
     let recovered = recover_with(&share.tree, &index).unwrap();
@@ -1276,6 +1277,36 @@ fn what_was_put_in_doubt_before_a_crash_is_told_while_it_is_there() {
     share.remove("a");
     let recovered = recover_with(&share.tree, &index).unwrap();
     assert_eq!((recovered.done, recovered.exchanged), (vec![ID], vec![]));
+}
+
+/// A start that is cut short before the path was looked at leaves the next one to tell of the exchange, whatever
+/// has become of the path and of what came out.
+#[test]
+fn an_exchange_is_told_at_each_start_until_its_intent_is_done() {
+    let (share, op) = scenarios()[5].begin();
+    let mut index = index_during(&op);
+    done(one(run(&share.tree, vec![op.clone()]), ID));
+    let recovered = recover_with(&share.tree, &index).unwrap();
+    let made = Intent { made: true, ..index.intents().unwrap().remove(0) };
+    recovered.writes().for_each(|write| index.write(&write).unwrap());
+    assert_eq!(index.intents(), Ok(vec![made.clone()]));
+    share.remove("a");
+    share.tree.remove_private(&op.displaced.unwrap()).unwrap();
+    let recovered = recover_with(&share.tree, &index).unwrap();
+    assert_eq!((recovered.done, recovered.exchanged), (vec![], vec![made]));
+    assert_eq!(recovered.dirty, [share_path("a")]);
+}
+
+/// Whether the exchange was made cannot be told while what came out cannot be looked at.
+#[test]
+fn an_intent_that_cannot_be_settled_is_told() {
+    let (share, op) = scenarios()[5].begin();
+    let index = index_during(&op);
+    done(one(run(&share.tree, vec![op]), ID));
+    let faulty = Faulty::new(&share.tree, 1, Fault::Fail(1));
+    let recovered = recover_with(&faulty, &index).unwrap();
+    assert_eq!((recovered.done, recovered.exchanged), (vec![], vec![]));
+    assert_eq!(recovered.unsettled, index.intents().unwrap());
 }
 
 #[test]

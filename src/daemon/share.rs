@@ -239,7 +239,7 @@ pub(super) fn run(
     if last_stop == LastStop::Down && !fresh {
         engine.doubt_files();
     }
-    engine.take_exchanged(recovered.exchanged);
+    engine.take_exchanged(recovered.exchanged, recovered.unsettled);
     let rules = setup.settings.rules();
     let new_rules = store.rules()?.as_ref() != Some(&rules);
     if new_rules {
@@ -360,9 +360,7 @@ fn recover(
     for place in &report.kept {
         tracing::warn!(share = %site.name, %place, "kept: a file that was changed in the instant of a crash");
     }
-    for id in &report.done {
-        store.write(&Write::IntentDone(*id))?;
-    }
+    report.writes().try_for_each(|write| store.write(&write))?;
     store.commit()?;
     Ok(report)
 }

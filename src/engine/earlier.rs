@@ -1,63 +1,149 @@
-//! What an earlier run may have put in place and not noted.
+//! What this node may have put in place and not noted.
 //!
 //! A run that ends between an operation and its commit leaves on the disk what its index only wants. A scan
 //! finds it, and as long as it is wanted that is all there is to it. But a peer may tell of the next version, or of a
-//! delete, before the scan comes there. So what was wanted until then is remembered: a look that finds it finds
-//! what this node did, and no version of its users'.
+//! delete, while the operation is under way or before the scan comes there. So what was wanted until then is kept,
+//! in the index ([`Unnoted`]) and so beyond the end of any run: a look that finds it finds what this node did, and no
+//! version of its users'. So is a directory that has to be made for what is below it, of which no record tells.
 //!
 //! What has replaced something has its intent, and recovery sees that the exchange was made: then whoever changed
 //! or removed it since knew it. So has what ended in doubt and nobody has looked at since.
 //!
 //! **Invariant:** only what a peer has told of and this node was to put there, found by a scan with the
-//! bytes and the mtime that it was to have, where the watcher saw nobody; forgotten when the first
-//! scan is absorbed and could look at everything. In doubt it is the users'.
+//! bytes and the mtime that it was to have (a directory with the mode), where the watcher saw nobody; forgotten when it
+//! is noted, and once the first scan is absorbed and could look at everything. In doubt it is the users'.
 //! **May not:** touch disk, network, clock, randomness or logs.
 
-use std::collections::btree_map::Entry as Slot;
+use recsync_proto::{Content, Dot, Record, Seq, SharePath};
 
-use recsync_proto::{Content, Dot, Record, SharePath};
-
-use super::effect::{Look, Noticed};
+use super::effect::{IMPLIED_DIR_MODE, Look, Noticed};
 use super::local::{installed, other_names};
 use super::retry::RETRIES_MAX;
 use super::settle::Dirt;
 use super::{Cx, Engine, version};
-use crate::index::{IndexError, Installed, Intent};
+use crate::index::{Entry, IndexError, Installed, Intent, Unnoted, Write};
 use crate::tree::Fingerprint;
 
-/// What was wanted at a path when this run began.
-#[derive(Debug)]
+/// What is remembered of one path, at most.
+const WANTED_MAX: usize = 8;
+
+/// What may be at a path.
+#[derive(Debug, PartialEq)]
 pub(super) struct Wanted {
     content: Content,
+    /// Of a file or link.
     mtime_ns: Option<i64>,
+    /// Of a directory.
+    mode: Option<u32>,
+    /// None where it is a directory for what is below it.
     versions: Vec<Dot>,
 }
 
+impl Wanted {
+    /// Returns what was to be put somewhere by a record at this position of the log.
+    pub(super) fn by(seq: Seq, record: &Record) -> Option<Self> {
+        if seq == Seq::ZERO {
+            let (content, mode) = (Content::Dir, Some(IMPLIED_DIR_MODE));
+            return Some(Wanted { content, mtime_ns: None, mode, versions: Vec::new() });
+        }
+        let winner = version::winner(record, false)?;
+        let of_it = record.values.iter().filter(|value| value.content == winner.content);
+        let versions = of_it.map(|value| value.dot).collect();
+        let is_dir = winner.content.is_dir();
+        let mode = is_dir.then_some(winner.mode.unwrap_or(IMPLIED_DIR_MODE));
+        let mtime_ns = winner.mtime_ns.filter(|_| !is_dir);
+        Some(Wanted { content: winner.content, mtime_ns, mode, versions })
+    }
+
+    fn is_it(&self, found: &Installed) -> bool {
+        let stat = &found.fingerprint;
+        self.content == found.content
+            && self.mtime_ns.is_none_or(|mtime_ns| mtime_ns == stat.mtime_ns)
+            && self.mode.is_none_or(|mode| mode == stat.mode)
+    }
+}
+
+/// What an earlier run has put, or may have put, in the place of something else.
+#[derive(Debug)]
+pub(super) struct Exchanged {
+    intent: Intent,
+    is_certain: bool,
+}
+
 impl Engine {
-    /// Remembers what was wanted at a path by the record `before`, in whose place a peer's has come. Only
-    /// where the index knows of nothing: whatever replaces has its intent.
+    /// Notes what the runs before this one have exchanged, and may have, by the intents that they left; each path
+    /// is to be looked at.
+    pub fn take_exchanged(&mut self, exchanged: Vec<Intent>, unsettled: Vec<Intent>) {
+        for (intents, is_certain) in [(unsettled, false), (exchanged, true)] {
+            let of_path = |intent: Intent| (intent.path.clone(), Exchanged { intent, is_certain });
+            self.exchanged.extend(intents.into_iter().map(of_path));
+        }
+    }
+
+    /// Remembers what was wanted at a path by the entry in whose record's place a peer's comes now, if it may be
+    /// there already. Only where the index knows of nothing: whatever replaces has its intent.
     pub(super) fn remember_wanted(
         &mut self,
-        cx: &Cx<'_>,
+        cx: &mut Cx<'_>,
         path: &SharePath,
-        before: &Record,
+        before: &Entry,
     ) -> Result<(), IndexError> {
-        let is_known = self.searched && !self.settle.contains(path);
-        if is_known || self.wanted.len() >= RETRIES_MAX || self.wanted.contains_key(path) {
+        let is_free = before.pending && before.installed.is_none();
+        if !is_free || self.knows_disk() && !self.is_under_way(path) {
             return Ok(());
         }
-        let winner = version::winner(before, cx.index.has_live_below(path)?);
-        let Some(winner) = winner.filter(|winner| !winner.content.is_dir()) else {
-            return Ok(());
-        };
-        let of_it = before.values.iter().filter(|value| value.content == winner.content);
-        let versions = of_it.map(|value| value.dot).collect();
-        let wanted = Wanted { content: winner.content, mtime_ns: winner.mtime_ns, versions };
-        self.wanted.insert(path.clone(), wanted);
+        let winner = version::winner(&before.record, cx.index.has_live_below(path)?);
+        // A directory that is only implied is made with what it holds.
+        let is_put = winner.is_some_and(|it| version::holds(&before.record, &it.content));
+        if is_put { self.write_down(cx, path, before.seq, &before.record) } else { Ok(()) }
+    }
+
+    /// Remembers the directories that have to be made for what is to be put at a path.
+    pub(super) fn remember_above(
+        &mut self,
+        cx: &mut Cx<'_>,
+        path: &SharePath,
+    ) -> Result<(), IndexError> {
+        for dir in path.ancestors() {
+            if cx.entry(&dir)?.installed.is_some() {
+                break;
+            }
+            self.write_down(cx, &dir, Seq::ZERO, &Record::default())?;
+        }
         Ok(())
     }
 
-    /// Notes what a look has found as installed, if an earlier run has put it there. True if so.
+    fn write_down(
+        &mut self,
+        cx: &mut Cx<'_>,
+        path: &SharePath,
+        seq: Seq,
+        record: &Record,
+    ) -> Result<(), IndexError> {
+        let Some(wanted) = Wanted::by(seq, record) else { return Ok(()) };
+        let is_full = self.wanted.len() >= RETRIES_MAX;
+        let known = self.wanted.get(path).map_or(&[][..], Vec::as_slice);
+        if known.contains(&wanted) || known.len() >= WANTED_MAX || known.is_empty() && is_full {
+            return Ok(());
+        }
+        self.wanted.entry(path.clone()).or_default().push(wanted);
+        let (path, record) = (path.clone(), record.clone());
+        cx.index.write(&Write::Unnoted(Unnoted { path, seq, record }))
+    }
+
+    /// Forgets what may be at a path: it is noted, or known not to be there.
+    pub(super) fn forget_wanted(
+        &mut self,
+        cx: &mut Cx<'_>,
+        path: &SharePath,
+    ) -> Result<(), IndexError> {
+        match self.wanted.remove(path) {
+            Some(_) => cx.index.write(&Write::Noted(path.clone())),
+            None => Ok(()),
+        }
+    }
+
+    /// Notes what a look has found as installed, if this node has put it there. True if so.
     pub(super) fn recall(
         &mut self,
         cx: &mut Cx<'_>,
@@ -65,16 +151,18 @@ impl Engine {
         found: &Installed,
         dirt: Dirt,
     ) -> Result<bool, IndexError> {
-        let is_it = |wanted: &Wanted| {
-            wanted.content == found.content && wanted.mtime_ns == Some(found.fingerprint.mtime_ns)
-        };
-        let versions = match self.wanted.entry(path.clone()) {
-            Slot::Occupied(slot) if dirt.noticed == Noticed::Scan && is_it(slot.get()) => {
-                slot.remove().versions
-            }
-            _ => return Ok(false),
-        };
-        self.note_put(cx, path, found.clone(), &versions)?;
+        let mut wanted = self.wanted.get(path).into_iter().flatten();
+        let Some(put) = wanted.find(|wanted| wanted.is_it(found)) else { return Ok(false) };
+        if dirt.noticed != Noticed::Scan || cx.entry(path)?.installed.is_some() {
+            return Ok(false);
+        }
+        let versions = put.versions.clone();
+        self.forget_wanted(cx, path)?;
+        if versions.is_empty() {
+            self.note_made(cx, path, vec![(path.clone(), found.fingerprint)])?;
+        } else {
+            self.note_put(cx, path, found.clone(), &versions)?;
+        }
         Ok(true)
     }
 
@@ -99,13 +187,17 @@ impl Engine {
     /// is to be compared with it; none if the index knows of something later.
     pub(super) fn put_by_exchange(
         &mut self,
-        cx: &Cx<'_>,
+        cx: &mut Cx<'_>,
         path: &SharePath,
         look: &Look,
     ) -> Result<Option<Installed>, IndexError> {
-        let Some(Intent { expect, staged: Some(put), .. }) = self.exchanged.remove(path) else {
+        let Some(Exchanged { intent, is_certain }) = self.exchanged.remove(path) else {
             return Ok(None);
         };
+        if intent.made {
+            cx.index.write(&Write::IntentDone(intent.id))?;
+        }
+        let Intent { expect, staged: Some(put), .. } = intent else { return Ok(None) };
         let before = cx.entry(path)?.installed;
         if before.as_ref().is_some_and(|before| before.fingerprint != expect) {
             return Ok(None);
@@ -115,16 +207,31 @@ impl Engine {
                 Some(installed(put, fingerprint, owner.as_ref()))
             }
             // How it was is not known, and of no account: its content is another one, or gone.
-            _ => before.map(|before| Installed { content: put, ..before }),
+            _ => before.filter(|_| is_certain).map(|before| Installed { content: put, ..before }),
         })
     }
 
-    /// Forgets what was wanted, once the disk is known: but where a look is still to come.
-    pub(super) fn forget_wanted(&mut self) {
-        if self.wanted.is_empty() || !self.searched || self.unreadable.len() > 0 {
-            return;
+    /// Forgets what may be somewhere, once the disk is known: but where a look or an operation is still to end.
+    pub(super) fn forget_all_wanted(&mut self, cx: &mut Cx<'_>) -> Result<(), IndexError> {
+        if self.wanted.is_empty() || !self.knows_disk() {
+            return Ok(());
         }
-        let Engine { wanted, settle, looking, .. } = self;
-        wanted.retain(|path, _| settle.contains(path) || looking.contains_key(path));
+        let known: Vec<_> =
+            self.wanted.keys().filter(|path| !self.is_under_way(path)).cloned().collect();
+        known.iter().try_for_each(|path| self.forget_wanted(cx, path))
+    }
+
+    /// True if the first scan is absorbed, and could look at everything.
+    fn knows_disk(&self) -> bool {
+        self.searched && self.unreadable.len() == 0
+    }
+
+    /// True if what is at a path may be another thing than what is noted: an operation is under way there or
+    /// below, or a look to come.
+    fn is_under_way(&self, path: &SharePath) -> bool {
+        self.settle.contains(path)
+            || self.looking.contains_key(path)
+            || self.locked.contains(path)
+            || self.is_changing_below(path)
     }
 }

@@ -763,7 +763,11 @@ impl Engine {
                 expect,
                 displaced: displaced.clone(),
                 staged: running.installs.clone(),
+                made: false,
             }))?;
+        }
+        if expect.is_none() {
+            self.remember_above(cx, &running.path)?;
         }
         self.locked.insert(running.path.clone());
         if let Some(copy) = &running.copy {
@@ -884,6 +888,7 @@ impl Engine {
                 expect: put.fingerprint,
                 displaced: Place::Share(path.clone()),
                 staged: Some(put.content.clone()),
+                made: false,
             }))?;
         }
         self.unsure.insert(path, Unsure { put, versions, id });
@@ -916,7 +921,7 @@ impl Engine {
     }
 
     /// Notes the directories that had to be made above a path.
-    fn note_made(
+    pub(super) fn note_made(
         &mut self,
         cx: &mut Cx<'_>,
         path: &SharePath,
@@ -927,6 +932,7 @@ impl Engine {
             if self.settle.contains(path) {
                 self.settle.find(dir.clone(), Hint::Attributes, cx.now.mono);
             }
+            self.forget_wanted(cx, &dir)?;
             let mut entry = cx.entry(&dir)?;
             // One that was there before is gone, though nobody has looked yet: the mode that this
             // one was made with is nobody's wish.
@@ -994,6 +1000,7 @@ impl Engine {
         let Running { path, from, versions, owner, before, copy, drops, kind, saved, .. } = running;
         self.retries.forgive(&path);
         self.end_unsure(cx, &path)?;
+        self.forget_wanted(cx, &path)?;
         self.note_made(cx, &path, done.made)?;
         if let Some(from) = &from {
             let mut entry = cx.entry(from)?;

@@ -608,7 +608,7 @@ impl Engine {
     }
 
     /// True if an operation under way changes something below a path.
-    fn is_changing_below(&self, path: &SharePath) -> bool {
+    pub(super) fn is_changing_below(&self, path: &SharePath) -> bool {
         let after = (Bound::Excluded(path), Bound::Unbounded);
         self.locked.range::<SharePath, _>(after).next().is_some_and(|next| next.is_below(path))
     }

@@ -40,7 +40,7 @@ use std::time::Duration;
 use recsync_proto::message::{FileRef, Lane};
 use recsync_proto::{Dot, Epoch, Hash, NodeName, Record, Seq, SharePath, Stamp};
 
-use crate::index::{Entry, Guard, Index, IndexError, Intent, Write};
+use crate::index::{Entry, Guard, Index, IndexError, Unnoted, Write};
 use crate::tree::IgnoreRules;
 
 pub use effect::{
@@ -49,6 +49,7 @@ pub use effect::{
 };
 pub use guard::MaxDelete;
 
+use earlier::Wanted;
 use guard::DeleteGuard;
 use local::Rename;
 use remote::Peer;
@@ -164,10 +165,10 @@ pub struct Engine {
     /// What operations have put in place that may not be durable, or was not to be seen when they
     /// ended: whoever changes or removes it knew it. Until the next look.
     unsure: BTreeMap<SharePath, install::Unsure>,
-    /// What was wanted when this run began and is no more, and may be there all the same.
-    wanted: BTreeMap<SharePath, earlier::Wanted>,
+    /// What may be somewhere though it is not noted, as the index has it too.
+    wanted: BTreeMap<SharePath, Vec<Wanted>>,
     /// What an earlier run has put in the place of something else and not noted, until the next look.
-    exchanged: BTreeMap<SharePath, Intent>,
+    exchanged: BTreeMap<SharePath, earlier::Exchanged>,
     /// Paths that could not be looked at or changed.
     retries: Retries,
     /// Places that a scan could not look at, with all below them.
@@ -299,6 +300,9 @@ impl Engine {
             replan: None,
             settings,
         };
+        for Unnoted { path, seq, record } in index.unnoted()? {
+            engine.wanted.entry(path).or_default().extend(Wanted::by(seq, &record));
+        }
         for peer in engine.settings.peers.clone() {
             engine.peers.insert(peer.clone(), Peer::new(index.peer(&peer)?));
         }
@@ -309,12 +313,6 @@ impl Engine {
     /// written to the disk is lost.
     pub fn doubt_files(&mut self) {
         self.doubting = true;
-    }
-
-    /// Notes what the run before this one has exchanged, by the intents that it left; each path is to
-    /// be looked at.
-    pub fn take_exchanged(&mut self, intents: Vec<Intent>) {
-        self.exchanged.extend(intents.into_iter().map(|intent| (intent.path.clone(), intent)));
     }
 
     /// True until a scan found, and could look at, all files after [`Engine::doubt_files`].
@@ -365,7 +363,7 @@ impl Engine {
         let mut cx = Cx { now, index, effects: Vec::new() };
         self.tell_held(&mut cx);
         self.end_scan();
-        self.forget_wanted();
+        self.forget_all_wanted(&mut cx)?;
         self.retry_due(&mut cx)?;
         self.carry_on_replanning(&mut cx)?;
         self.sweep(&mut cx)?;

@@ -8,11 +8,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
-use recsync_proto::{Content, Epoch, Hash, NodeName, Seq, SharePath};
+use recsync_proto::{Content, Epoch, Hash, NodeName, Record, Seq, SharePath};
 
 use super::{
     Backlog, COPY_MARK, Entry, Guard, GuardState, Index, IndexError, IndexRead, Installed, Intent,
-    LastStop, Logged, PeerCursor, Stand, TrashKey, Trashed, Write, rules,
+    LastStop, Logged, PeerCursor, Stand, TrashKey, Trashed, Unnoted, Write, rules,
 };
 
 /// An index in memory. "Durable" is what [`Memory::crash`] leaves: the state at the last commit.
@@ -26,6 +26,7 @@ pub struct Memory {
     clock: u64,
     entries: Entries,
     intents: BTreeMap<u64, Intent>,
+    unnoted: BTreeMap<(SharePath, Seq), Record>,
     trash: BTreeMap<TrashKey, Trashed>,
     peers: BTreeMap<NodeName, PeerCursor>,
     stands: BTreeMap<Guard, Stand>,
@@ -42,6 +43,7 @@ pub struct Memory {
 enum Undo {
     Entry(SharePath, Option<Entry>),
     Intent(u64, Option<Intent>),
+    Unnoted((SharePath, Seq), Option<Record>),
     Peer(NodeName, Option<PeerCursor>),
     Stand(Guard, Option<Stand>),
     Passed((Guard, i64), Option<u64>),
@@ -63,6 +65,7 @@ impl Memory {
             clock: 0,
             entries: Entries::default(),
             intents: BTreeMap::new(),
+            unnoted: BTreeMap::new(),
             trash: BTreeMap::new(),
             peers: BTreeMap::new(),
             stands: BTreeMap::new(),
@@ -78,6 +81,7 @@ impl Memory {
             match undo {
                 Undo::Entry(path, before) => drop(self.entries.replace(&path, before)),
                 Undo::Intent(id, before) => drop(put(&mut self.intents, id, before)),
+                Undo::Unnoted(key, before) => drop(put(&mut self.unnoted, key, before)),
                 Undo::Peer(peer, before) => drop(put(&mut self.peers, peer, before)),
                 Undo::Stand(guard, before) => drop(put(&mut self.stands, guard, before)),
                 Undo::Passed(key, before) => drop(put(&mut self.passed, key, before)),
@@ -227,6 +231,11 @@ impl Memory {
         Ok(())
     }
 
+    fn set_unnoted(&mut self, key: (SharePath, Seq), record: Option<Record>) {
+        let before = put(&mut self.unnoted, key.clone(), record);
+        self.undo.push(Undo::Unnoted(key, before));
+    }
+
     fn set_ack(&mut self, seq: Seq, peer: &NodeName, held: Option<bool>) {
         let before = self.put_ack(seq, peer, held);
         self.undo.push(Undo::Ack(seq, peer.clone(), before));
@@ -372,6 +381,16 @@ impl IndexRead for Memory {
         Ok(self.intents.values().cloned().collect())
     }
 
+    fn unnoted(&self) -> Result<Vec<Unnoted>, IndexError> {
+        let all = self.unnoted.iter();
+        let unnoted = all.map(|((path, seq), record)| Unnoted {
+            path: path.clone(),
+            seq: *seq,
+            record: record.clone(),
+        });
+        Ok(unnoted.collect())
+    }
+
     fn guard(&self, guard: Guard) -> Result<GuardState, IndexError> {
         let stand = self.stands.get(&guard).copied().unwrap_or_default();
         let seconds = self.passed.range((guard, i64::MIN)..=(guard, i64::MAX));
@@ -452,6 +471,16 @@ impl Index for Memory {
             Write::IntentDone(id) => {
                 let before = self.intents.remove(id);
                 self.undo.push(Undo::Intent(*id, before));
+                Ok(())
+            }
+            Write::Unnoted(Unnoted { path, seq, record }) => {
+                self.set_unnoted((path.clone(), *seq), Some(record.clone()));
+                Ok(())
+            }
+            Write::Noted(path) => {
+                let all = (path.clone(), Seq::ZERO)..=(path.clone(), Seq(u64::MAX));
+                let known: Vec<_> = self.unnoted.range(all).map(|(key, _)| key.clone()).collect();
+                known.into_iter().for_each(|key| self.set_unnoted(key, None));
                 Ok(())
             }
             Write::Acked { peer, seq, held } => self.note_ack(peer, *seq, *held),

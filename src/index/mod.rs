@@ -140,6 +140,21 @@ pub struct Intent {
     pub displaced: crate::tree::Place,
     /// The new content's hash if a file is installed: tells the staged object from the displaced.
     pub staged: Option<Content>,
+    /// True once recovery has seen that the mutation was made: what is left to do is to look at the path.
+    pub made: bool,
+}
+
+/// What this node may have put under a free name, though the index says that nothing is installed there: written down
+/// where nothing else would tell, once the winner of the path's record is another one, or before a directory is
+/// made that no record tells of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unnoted {
+    /// The path.
+    pub path: SharePath,
+    /// The position that the record had in the log; zero for a directory that was to be made for what is below it.
+    pub seq: Seq,
+    /// The record whose winner was to be put there.
+    pub record: Record,
 }
 
 /// What the name of every conflict copy holds; the index finds them by it.
@@ -301,6 +316,10 @@ pub enum Write {
     Intent(Intent),
     /// Forgets it.
     IntentDone(u64),
+    /// Notes what may be at a path that is not noted as installed. Replaces what is known of its position.
+    Unnoted(Unnoted),
+    /// Forgets all that may be at a path.
+    Noted(SharePath),
     /// A peer acknowledged one position out of order. `held`: merged there, not installed; this is
     /// remembered below the cursor too, until an ack says otherwise. An ack for a position that
     /// is nobody's (any more), or a plain one at or below the cursor, leaves nothing behind.
@@ -397,6 +416,8 @@ pub trait IndexRead {
     fn installed_files(&self) -> Result<(u64, u64), IndexError>;
     /// Returns all intents, by number.
     fn intents(&self) -> Result<Vec<Intent>, IndexError>;
+    /// Returns all that may be in place and is not noted as installed, by path, then position.
+    fn unnoted(&self) -> Result<Vec<Unnoted>, IndexError>;
     /// Returns what a guard remembers.
     fn guard(&self, guard: Guard) -> Result<GuardState, IndexError>;
     /// Returns what is known of a peer.

@@ -18,7 +18,7 @@ use super::error::{from_sqlite, other};
 use super::row::{self, select_entries, select_installed, select_trash};
 use super::{
     Backlog, Entry, Guard, GuardState, IndexError, IndexRead, Installed, Intent, Logged,
-    PeerCursor, TrashKey, Trashed, migrate,
+    PeerCursor, TrashKey, Trashed, Unnoted, migrate,
 };
 
 /// Page cache of a reader, KiB.
@@ -197,6 +197,7 @@ pub(super) mod sql {
         select_entries!("INDEXED BY pending WHERE pending AND seq < ?1 ORDER BY seq DESC LIMIT ?2");
     pub(crate) const PENDING_FILES: &str =
         "SELECT COUNT(*) FROM entries INDEXED BY pending WHERE pending";
+    pub(crate) const UNNOTED: &str = "SELECT path, seq, record FROM unnoted";
     pub(crate) const PEER: &str = "SELECT epoch, head, acked FROM peers WHERE name = ?1";
     pub(crate) const STAND: &str = "SELECT stand, gone, files FROM guards WHERE guard = ?1";
     pub(crate) const PASSED: &str =
@@ -377,6 +378,13 @@ impl IndexRead for Reader {
         // The database orders the numbers with their sign.
         intents.sort_by_key(|intent| intent.id);
         Ok(intents)
+    }
+
+    fn unnoted(&self) -> Result<Vec<Unnoted>, IndexError> {
+        let mut unnoted = self.all(sql::UNNOTED, [], row::unnoted)?;
+        // Bytes are not path order.
+        unnoted.sort_by(|one, other| (&one.path, one.seq).cmp(&(&other.path, other.seq)));
+        Ok(unnoted)
     }
 
     fn guard(&self, guard: Guard) -> Result<GuardState, IndexError> {

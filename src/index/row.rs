@@ -10,7 +10,7 @@ use rusqlite::types::{ToSqlOutput, Value, ValueRef};
 use rusqlite::{Result, Row};
 
 use super::error::bad_column;
-use super::{Entry, Guard, Installed, Intent, Logged, Stand, Trashed, Why, rules};
+use super::{Entry, Guard, Installed, Intent, Logged, Stand, Trashed, Unnoted, Why, rules};
 use crate::tree::{Fingerprint, Kind, Place};
 
 /// The statement that stores an entry: [`entry_params`] are its parameters.
@@ -36,8 +36,8 @@ pub(super) const PUT_ENTRY: &str = "
 pub(super) const PUT_INTENT: &str = "
     INSERT OR REPLACE INTO intents (id, path,
         kind, fs, ino, size, mtime_ns, ctime_ns, mode, uid, gid, nlink,
-        place, place_path, place_text, content, content_size, hash, target)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+        place, place_path, place_text, content, content_size, hash, target, made)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
 
 /// Begins a query of whole entries, to be read by [`logged`].
 macro_rules! select_entries {
@@ -56,7 +56,7 @@ pub(super) use select_entries;
 /// Reads all intents, to be read by [`intent`].
 pub(super) const SELECT_INTENTS: &str = "
     SELECT id, path, kind, fs, ino, size, mtime_ns, ctime_ns, mode, uid, gid, nlink,
-        place, place_path, place_text, content, content_size, hash, target
+        place, place_path, place_text, content, content_size, hash, target, made
     FROM intents";
 
 /// The statement that stores what lies in the trash: [`trashed_params`] are its parameters.
@@ -108,7 +108,7 @@ pub(super) fn entry_params<'a>(
 
 /// Returns an intent as parameters.
 pub(super) fn intent_params(intent: &Intent) -> Vec<ToSqlOutput<'_>> {
-    let mut params = Vec::with_capacity(19);
+    let mut params = Vec::with_capacity(20);
     params.extend([bits(intent.id), blob(intent.path.as_bytes())]);
     params.extend(fingerprint_params(&intent.expect));
     params.extend(match &intent.displaced {
@@ -120,6 +120,7 @@ pub(super) fn intent_params(intent: &Intent) -> Vec<ToSqlOutput<'_>> {
         Some(content) => params.extend(content_params(content)),
         None => params.extend(std::iter::repeat_with(null).take(4)),
     }
+    params.push(int(intent.made.into()));
     params
 }
 
@@ -251,7 +252,15 @@ pub(super) fn intent(row: &Row<'_>) -> Result<Intent> {
         expect: fingerprint(row, 2)?,
         displaced,
         staged: content(row, 15)?,
+        made: row.get(19)?,
     })
+}
+
+/// Reads a path, a position and a record.
+pub(super) fn unnoted(row: &Row<'_>) -> Result<Unnoted> {
+    let record = decode_record(row.get_ref(2)?.as_blob()?).map_err(|error| bad_column(2, error))?;
+    let seq = Seq(row.get::<_, i64>(1)?.cast_unsigned());
+    Ok(Unnoted { path: whole_path(row, 0)?, seq, record })
 }
 
 /// Reads `USER:GROUP`, or nothing.

@@ -13,6 +13,7 @@ use std::io::ErrorKind;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use recsync_proto::codec::encode_record;
 use recsync_proto::{Content, Epoch, Hash, NodeName, Seq, SharePath};
 use rusqlite::{Connection, OpenFlags, Params, params, params_from_iter};
 use rustix::fs::{FlockOperation, flock};
@@ -21,7 +22,7 @@ use super::error::{from_sqlite, other};
 use super::reader::{Reader, Totals, connect, key_id, position};
 use super::{
     Backlog, Entry, Guard, GuardState, Index, IndexError, IndexRead, Installed, Intent, LastStop,
-    Logged, PeerCursor, Stand, TrashKey, Trashed, Write, migrate, row, rules,
+    Logged, PeerCursor, Stand, TrashKey, Trashed, Unnoted, Write, migrate, row, rules,
 };
 
 /// Page cache of the writer, KiB.
@@ -461,6 +462,15 @@ impl Index for Store {
             Write::IntentDone(id) => {
                 store.run("DELETE FROM intents WHERE id = ?1", [id.cast_signed()]).map(drop)
             }
+            Write::Unnoted(unnoted) => {
+                let sql = "INSERT OR REPLACE INTO unnoted (path, seq, record) VALUES (?1, ?2, ?3)";
+                let Unnoted { path, seq, record } = unnoted;
+                let record = encode_record(record);
+                store.run(sql, params![path.as_bytes(), position(*seq), record]).map(drop)
+            }
+            Write::Noted(path) => {
+                store.run("DELETE FROM unnoted WHERE path = ?1", [path.as_bytes()]).map(drop)
+            }
             Write::Acked { peer, seq, held } => store.note_ack(peer, *seq, *held),
             Write::Peer(peer, cursor) => store.put_cursor(peer, cursor),
             Write::Unlearned(peer) => {
@@ -594,6 +604,10 @@ impl IndexRead for Store {
 
     fn intents(&self) -> Result<Vec<Intent>, IndexError> {
         self.reads.intents()
+    }
+
+    fn unnoted(&self) -> Result<Vec<Unnoted>, IndexError> {
+        self.reads.unnoted()
     }
 
     fn guard(&self, guard: Guard) -> Result<GuardState, IndexError> {

@@ -205,7 +205,7 @@ on_both! {
     head_never_falls, children_come_by_name, what_is_installed_comes_by_name, directories_that_hold_something_come_by_bytes,
     an_owner_that_is_not_known_is_the_one_of_the_record, below_is_the_subtree_alone,
     installed_files_are_found_and_counted, the_log_holds_each_path_once,
-    pending_comes_newest_first, intents_read_back, what_guards_remember_reads_back,
+    pending_comes_newest_first, intents_read_back, what_is_not_noted_reads_back, what_guards_remember_reads_back,
     the_clock_never_falls,
     a_cursor_passes_what_is_acked_or_came_from_the_peer, acks_go_with_their_position,
     held_acks_outlive_the_cursor, a_peer_with_another_index_has_acknowledged_nothing, backlog_counts_what_is_lacked,
@@ -543,7 +543,8 @@ fn intents_read_back(index: &mut impl Index) {
         [None, Some(file(3, 3)), Some(Content::Dir), Some(Content::Symlink { target: vec![b'/'] })];
     let mut told = Vec::new();
     for ((displaced, staged), id) in places.into_iter().zip(staged).zip([u64::MAX, 3, 1, 2]) {
-        let intent = Intent { id, path: path("x/y"), expect: fingerprint(id), displaced, staged };
+        let (path, made) = (path("x/y"), id == 3);
+        let intent = Intent { id, path, expect: fingerprint(id), displaced, staged, made };
         index.write(&Write::Intent(intent.clone())).unwrap();
         told.push(intent);
     }
@@ -557,6 +558,31 @@ fn intents_read_back(index: &mut impl Index) {
     told[0].path = path("z");
     index.write(&Write::Intent(told[0].clone())).unwrap();
     assert_eq!(index.intents(), Ok(told));
+}
+
+fn what_is_not_noted_reads_back(index: &mut impl Index) {
+    let unnoted = |name: &str, seq, record: &Record| Unnoted {
+        path: path(name),
+        seq: Seq(seq),
+        record: record.clone(),
+    };
+    let (nothing, known) = (Record::default(), record(1, &[file(3, 3)]));
+    let mut told = Vec::new();
+    for (name, seq) in [("a", 7), ("a", 2), ("a-b", 1), ("a/b", 0)] {
+        let one = unnoted(name, seq, if seq == 0 { &nothing } else { &known });
+        index.write(&Write::Unnoted(one.clone())).unwrap();
+        told.push(one);
+    }
+    told.sort_by_key(|one| (one.path.clone(), one.seq));
+    assert_eq!(index.unnoted(), Ok(told.clone()));
+    index.commit().unwrap();
+    index.write(&Write::Noted(path("a"))).unwrap();
+    index.write(&Write::Noted(path("b"))).unwrap();
+    told.retain(|one| one.path != path("a"));
+    assert_eq!(index.unnoted(), Ok(told.clone()));
+    told[0].record = record(2, &[file(4, 4)]);
+    index.write(&Write::Unnoted(told[0].clone())).unwrap();
+    assert_eq!(index.unnoted(), Ok(told));
 }
 
 fn what_guards_remember_reads_back(index: &mut impl Index) {
@@ -905,9 +931,25 @@ fn arb_intent() -> impl Strategy<Value = Intent> {
         arb_path().prop_map(|path| Place::Trash { day: "2026-11-22".to_owned(), path }),
     ];
     let ids = select(vec![1, 2, u64::MAX]);
-    (ids, arb_path(), arb_fingerprint(), places, prop::option::of(arb_content())).prop_map(
-        |(id, path, expect, displaced, staged)| Intent { id, path, expect, displaced, staged },
+    let staged = prop::option::of(arb_content());
+    (ids, arb_path(), arb_fingerprint(), places, staged, any::<bool>()).prop_map(
+        |(id, path, expect, displaced, staged, made)| Intent {
+            id,
+            path,
+            expect,
+            displaced,
+            staged,
+            made,
+        },
     )
+}
+
+fn arb_unnoted() -> impl Strategy<Value = Unnoted> {
+    (arb_path(), 0_u64..3, arb_record()).prop_map(|(path, seq, record)| Unnoted {
+        path,
+        seq: Seq(seq),
+        record,
+    })
 }
 
 fn arb_cursor() -> impl Strategy<Value = PeerCursor> {
@@ -938,6 +980,8 @@ fn arb_step() -> impl Strategy<Value = Step> {
         4 => (arb_path(), arb_entry()).prop_map(|(path, entry)| Step::Write(Write::Entry(path, entry))),
         2 => arb_intent().prop_map(|intent| Step::Write(Write::Intent(intent))),
         1 => select(vec![1, 2, u64::MAX]).prop_map(|id| Step::Write(Write::IntentDone(id))),
+        2 => arb_unnoted().prop_map(|unnoted| Step::Write(Write::Unnoted(unnoted))),
+        1 => arb_path().prop_map(|path| Step::Write(Write::Noted(path))),
         8 => acked.prop_map(Step::Write),
         4 => (arb_peer(), arb_cursor()).prop_map(|(peer, cursor)| Step::Write(Write::Peer(peer, cursor))),
         1 => any::<u64>().prop_map(|reading| Step::Write(Write::Clock(reading))),
@@ -963,6 +1007,7 @@ fn assert_same(a: &dyn IndexRead, b: &dyn IndexRead, limit: usize) {
     assert_eq!(a.clock(), b.clock());
     assert_eq!(a.installed_files(), b.installed_files());
     assert_eq!(a.intents(), b.intents());
+    assert_eq!(a.unnoted(), b.unnoted());
     for guard in [Guard::Local, Guard::Remote] {
         assert_eq!(a.guard(guard), b.guard(guard));
     }
@@ -1437,8 +1482,12 @@ fn version_1(index: &mut impl Index) {
         expect: fingerprint(1),
         displaced,
         staged: Some(file(4096, 1)),
+        made: true,
     };
     index.write(&Write::Intent(intent)).unwrap();
+    let Entry { record, seq, .. } = gone(3);
+    let unnoted = Unnoted { path: path("a/x"), seq, record };
+    index.write(&Write::Unnoted(unnoted)).unwrap();
     let guard = Guard::Remote;
     index.write(&Write::Stand(guard, Stand::Tripped { gone: 51, of: 100 })).unwrap();
     index.write(&Write::Passed { guard, second: 1_795_341_600, count: 50 }).unwrap();

@@ -791,20 +791,27 @@ impl World {
         node.jobs.clear();
         let fresh = node.index.head().unwrap() == recsync_proto::Seq::ZERO;
         node.next_op = next_op.max(node.next_op + 1);
-        let mut intents = node.index.intents().unwrap();
-        for intent in &intents {
-            node.index.write(&Write::IntentDone(intent.id)).unwrap();
+        let was_made = |Intent { id, path, expect, displaced, made, .. }: &Intent| match displaced {
+            _ if *made => true,
+            Place::Share(put) if put == path => node.disk.is_expected(path, expect),
+            _ => node.disk.exchanged.contains(id),
+        };
+        let mut exchanged = Vec::new();
+        for mut intent in node.index.intents().unwrap() {
             let (path, hint, noticed) = (intent.path.clone(), Hint::Written, Noticed::Scan);
             node.inbox.push_back(Input::Dirty { path, hint, noticed });
+            if was_made(&intent) {
+                intent.made = true;
+                node.index.write(&Write::Intent(intent.clone())).unwrap();
+                exchanged.push(intent);
+            } else {
+                node.index.write(&Write::IntentDone(intent.id)).unwrap();
+            }
         }
         node.index.commit().unwrap();
         let engine = Engine::new(node.settings.clone(), &node.index, node.next_op, fresh);
         node.engine = engine.unwrap();
-        intents.retain(|Intent { id, path, expect, displaced, .. }| match displaced {
-            Place::Share(put) if put == path => node.disk.is_expected(path, expect),
-            _ => node.disk.exchanged.contains(id),
-        });
-        node.engine.take_exchanged(intents);
+        node.engine.take_exchanged(exchanged, Vec::new());
         self.scan(of);
     }
 
@@ -1142,6 +1149,7 @@ impl World {
         assert_eq!((load, &left[..]), (Load::default(), &[][..]), "{}", node.name);
         assert!(node.jobs.is_empty() && node.inbox.is_empty());
         assert_eq!(node.index.intents().unwrap(), []);
+        assert_eq!(node.index.unnoted().unwrap(), []);
         for to in 0..self.nodes.len() {
             if self.is_linked(of, to) {
                 let backlog = node.index.backlog(&self.nodes[to].name).unwrap();

@@ -1388,6 +1388,96 @@ fn what_an_earlier_run_put_in_place_is_no_version_of_this_nodes_own() {
     world.check_quiet();
 }
 
+/// The second node cannot look at a name.
+fn blind(world: &mut World, name: &str) {
+    let disk = &mut world.nodes[1].disk;
+    disk.shows.insert(path(name), denied());
+    disk.unreadable.insert(path(name));
+}
+
+/// It can look at everything again.
+fn see(world: &mut World) {
+    let disk = &mut world.nodes[1].disk;
+    disk.shows.clear();
+    disk.unreadable.clear();
+}
+
+/// Nor when it had heard of what came after it before it died, and however often it dies before it has looked.
+#[test]
+fn what_an_earlier_run_put_in_place_is_known_however_often_it_dies() {
+    let put = |make: &dyn Fn(&mut World), news: &[&dyn Fn(&mut World)]| {
+        let mut world = World::pair();
+        make(&mut world);
+        hold(
+            &mut world,
+            1,
+            |job| matches!(job, Effect::Apply { op, .. } if op.path == path("call")),
+        );
+        blind(&mut world, "call");
+        for next in news {
+            next(&mut world);
+            world.run_for(SECOND);
+            world.restart(1);
+            world.run_for(SECOND);
+        }
+        see(&mut world);
+        world.settle();
+        world.check_quiet();
+        assert_eq!(world.nodes[1].conflicts(), 0);
+        world
+    };
+    let write = |world: &mut World| world.write(0, "call", "hello");
+    let write_again = |world: &mut World| world.write(0, "call", "hello again");
+    let mkdir = |world: &mut World| world.mkdir(0, "call");
+    let remove = |world: &mut World| world.remove(0, "call");
+    let makes: [&dyn Fn(&mut World); 2] = [&write, &mkdir];
+    for make in makes {
+        for times in [1, 2] {
+            let world = put(make, &vec![&remove as &dyn Fn(&mut World); times]);
+            world.check_absent(0, "call");
+            world.check_absent(1, "call");
+        }
+        let world = put(make, &[&remove, &write_again]);
+        world.check_file(1, "call", "hello again");
+    }
+}
+
+/// Nor is a directory that it had to make for what is below one that its users made.
+#[test]
+fn a_directory_that_an_earlier_run_made_for_what_is_below_is_nobodys() {
+    for died in [1, 2] {
+        let mut world = World::pair();
+        world.write(0, "a/b/call", "hello");
+        let is_put =
+            |job: &Effect| matches!(job, Effect::Apply { op, .. } if op.path == path("a/b/call"));
+        world.hold_up(0, 1, Lane::Bulk);
+        for dir in ["a", "a/b"] {
+            // Of these it does not hear.
+            world.nodes[0].disk.shows.insert(path(dir), denied());
+        }
+        hold(&mut world, 1, is_put);
+        world.cut(0, 1);
+        for dir in ["a", "a/b"] {
+            blind(&mut world, dir);
+        }
+        world.remove(0, "a");
+        world.nodes[0].disk.shows.clear();
+        world.settle();
+        for _ in 0..died {
+            world.restart(1);
+            world.run_for(SECOND);
+        }
+        see(&mut world);
+        world.let_go();
+        world.link(0, 1);
+        world.settle();
+        world.check_quiet();
+        world.check_absent(1, "a");
+        let noted = world.nodes[1].events().filter(|event| matches!(event, Event::Noted { .. }));
+        assert_eq!(noted.count(), 0);
+    }
+}
+
 /// Likewise one that dies after it has renamed what a peer renamed: its users did not.
 #[test]
 fn what_an_earlier_run_renamed_is_no_rename_of_this_nodes_own() {
@@ -1441,9 +1531,12 @@ fn what_an_earlier_run_exchanged_is_no_version_of_this_nodes_own() {
             world.run_only(0, world.now + SECOND);
         }
         world.nodes[1].disk.shows.insert(call, denied());
-        world.restart(1);
-        world.link(0, 1);
-        world.run_for(SECOND);
+        for _ in 0..2 {
+            // It dies again before it could look.
+            world.restart(1);
+            world.link(0, 1);
+            world.run_for(SECOND);
+        }
         world.nodes[1].disk.shows.clear();
         world.settle();
         assert_eq!(world.nodes[1].conflicts(), 0);

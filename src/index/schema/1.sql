@@ -84,8 +84,17 @@ CREATE TABLE intents (
     content INTEGER,                -- what was staged; NULL: nothing
     content_size INTEGER,
     hash BLOB,
-    target BLOB
+    target BLOB,
+    made INTEGER NOT NULL           -- 1: it was made; the path is still to be looked at
 ) STRICT;
+
+-- What may be in place under a free name and is not noted as installed.
+CREATE TABLE unnoted (
+    path BLOB NOT NULL,
+    seq INTEGER NOT NULL,           -- position in the log of the record; 0: a directory for what is below
+    record BLOB NOT NULL,           -- whose winner it is
+    PRIMARY KEY (path, seq)
+) STRICT, WITHOUT ROWID;
 
 -- What the mass-delete guards remember. Guards: 1 files that vanish here, 2 files that peers delete.
 CREATE TABLE guards (

@@ -73,9 +73,17 @@ CREATE TABLE intents (
     content INTEGER,                -- what was staged; NULL: nothing
     content_size INTEGER,
     hash BLOB,
-    target BLOB
+    target BLOB,
+    made INTEGER NOT NULL           -- 1: it was made; the path is still to be looked at
 ) STRICT;
-INSERT INTO intents VALUES(1,X'612f62',1,-1,1,1099511627776,-9223372036854775808,9223372036854775807,4095,4294967295,0,1,3,X'612f627e31','2026-11-22',1,4096,X'0101010101010101010101010101010101010101010101010101010101010101',NULL);
+INSERT INTO intents VALUES(1,X'612f62',1,-1,1,1099511627776,-9223372036854775808,9223372036854775807,4095,4294967295,0,1,3,X'612f627e31','2026-11-22',1,4096,X'0101010101010101010101010101010101010101010101010101010101010101',NULL,1);
+CREATE TABLE unnoted (
+    path BLOB NOT NULL,
+    seq INTEGER NOT NULL,           -- position in the log of the record; 0: a directory for what is below
+    record BLOB NOT NULL,           -- whose winner it is
+    PRIMARY KEY (path, seq)
+) STRICT, WITHOUT ROWID;
+INSERT INTO unnoted VALUES(X'612f78',3,X'01010900000000');
 CREATE TABLE guards (
     guard INTEGER PRIMARY KEY,
     stand INTEGER NOT NULL,         -- 0 watching, 1 tripped, 2 released, 3 restoring

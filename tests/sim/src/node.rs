@@ -12,7 +12,7 @@ use std::time::Duration;
 use recsync::engine::{
     Action, Announce, Effect, Engine, Event, Hint, Input, Noticed, Now, Op, Outcome, Settings,
 };
-use recsync::index::{Index, IndexError, IndexRead, Installed, Memory, Write};
+use recsync::index::{Index, IndexError, IndexRead, Installed, Memory};
 use recsync::observe::ScanItem;
 use recsync::transfer::FetchOutput;
 use recsync::tree::Kind;
@@ -225,8 +225,8 @@ impl Node {
         };
         let recovered = apply::recover(&tree, &self.index, wall_ns, &day, beside)
             .map_err(|error| words(&error))?;
-        for &id in &recovered.done {
-            self.index.write(&Write::IntentDone(id)).map_err(|error| words(&error))?;
+        for write in recovered.writes() {
+            self.index.write(&write).map_err(|error| words(&error))?;
         }
         self.index.commit().map_err(|error| words(&error))?;
         self.tell(format_args!("recovered: {recovered:?}"));
@@ -237,7 +237,7 @@ impl Node {
         if self.in_doubt {
             engine.doubt_files();
         }
-        engine.take_exchanged(recovered.exchanged);
+        engine.take_exchanged(recovered.exchanged, recovered.unsettled);
         let (watcher, reports) = Watcher::start(&tree, watch_room);
         let mut life = Life {
             tree,

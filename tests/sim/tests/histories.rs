@@ -10,7 +10,7 @@ use recsync_sim::world::play;
 const HISTORIES: u64 = 1_000;
 
 /// Histories that once ended wrong, and what was wrong.
-const ONCE_WRONG: [(&str, &[u64]); 16] = [
+const ONCE_WRONG: [(&str, &[u64]); 19] = [
     ("a directory whose mode was set as recsync made it had two modes", &[31]),
     (
         "what was written to a new file in the instant in which it was taken back was lost",
@@ -42,6 +42,12 @@ const ONCE_WRONG: [(&str, &[u64]); 16] = [
     ),
     ("a directory that was only implied had two modes", &[3_076_273]),
     ("what is below a name was told before the name, which went by the other lane", &[3_029_123]),
+    (
+        "what an earlier run had put in place was taken for the users', the next version having been heard of",
+        &[1_011_029, 3_007_037, 3_055_346, 3_083_858],
+    ),
+    ("what an earlier run had exchanged was forgotten with the next one", &[3_054_578, 3_060_096]),
+    ("a directory that was taken back was kept, and so was what an exchange had put", &[3_063_145]),
 ];
 
 #[test]
