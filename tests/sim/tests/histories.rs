@@ -10,7 +10,7 @@ use recsync_sim::world::play;
 const HISTORIES: u64 = 1_000;
 
 /// Histories that once ended wrong, and what was wrong.
-const ONCE_WRONG: [(&str, &[u64]); 19] = [
+const ONCE_WRONG: [(&str, &[u64]); 20] = [
     ("a directory whose mode was set as recsync made it had two modes", &[31]),
     (
         "what was written to a new file in the instant in which it was taken back was lost",
@@ -48,6 +48,10 @@ const ONCE_WRONG: [(&str, &[u64]); 19] = [
     ),
     ("what an earlier run had exchanged was forgotten with the next one", &[3_054_578, 3_060_096]),
     ("a directory that was taken back was kept, and so was what an exchange had put", &[3_063_145]),
+    (
+        "what was appended to a new object that was taken back superseded the old one alone",
+        &[3_003_122],
+    ),
 ];
 
 #[test]
