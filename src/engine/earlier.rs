@@ -9,8 +9,8 @@
 //! What has replaced something has its intent, and recovery sees that the exchange was made: then whoever changed
 //! or removed it since knew it. So has what ended in doubt and nobody has looked at since.
 //!
-//! **Invariant:** only what a peer has told of and this node was to put there, found by a scan with the
-//! bytes and the mtime that it was to have (a directory with the mode), where the watcher saw nobody; forgotten when it
+//! **Invariant:** only what a peer has told of and this node was to put there, found with the bytes and the mtime that
+//! it was to have (a directory with the mode, by a scan, where the watcher saw nobody); forgotten when it
 //! is noted, and once the first scan is absorbed and could look at everything. In doubt it is the users'.
 //! **May not:** touch disk, network, clock, randomness or logs.
 
@@ -153,7 +153,9 @@ impl Engine {
     ) -> Result<bool, IndexError> {
         let mut wanted = self.wanted.get(path).into_iter().flatten();
         let Some(put) = wanted.find(|wanted| wanted.is_it(found)) else { return Ok(false) };
-        if dirt.noticed != Noticed::Scan || cx.entry(path)?.installed.is_some() {
+        // Bytes and mtime tell enough; a mode does not.
+        let is_theirs = dirt.noticed != Noticed::Scan && found.content.is_dir();
+        if is_theirs || cx.entry(path)?.installed.is_some() {
             return Ok(false);
         }
         let versions = put.versions.clone();

@@ -1351,7 +1351,7 @@ fn what_was_replaced_in_doubt_is_not_acknowledged_as_there() {
 /// version for one of its users' when it hears of what came after it before it looks.
 #[test]
 fn what_an_earlier_run_put_in_place_is_no_version_of_this_nodes_own() {
-    let put = |next: &dyn Fn(&mut World)| {
+    let put = |next: &dyn Fn(&mut World), is_dressed: bool| {
         let mut world = World::pair();
         world.write(0, "call.wav", "hello");
         let call = path("call.wav");
@@ -1365,25 +1365,32 @@ fn what_an_earlier_run_put_in_place_is_no_version_of_this_nodes_own() {
         let is_scan = |job: &Effect| matches!(job, Effect::Scan(_));
         let scan = world.nodes[1].jobs.iter().position(is_scan).unwrap();
         let scan = world.nodes[1].jobs.remove(scan);
+        if is_dressed {
+            world.chmod(1, "call.wav", 0o600);
+        }
         world.link(0, 1);
         world.run_for(SECOND);
         world.nodes[1].jobs.push(scan);
         world.settle();
         world
     };
-    let world = put(&|world| world.remove(0, "call.wav"));
-    world.check_absent(0, "call.wav");
-    world.check_absent(1, "call.wav");
-    world.check_quiet();
-    let world = put(&|world| world.write(0, "call.wav", "hello again"));
-    assert_eq!(world.nodes[1].conflicts(), 0);
-    world.check_file(1, "call.wav", "hello again");
-    world.check_quiet();
+    // Nor if its users give it another mode before the scan comes there.
+    for is_dressed in [false, true] {
+        let world = put(&|world| world.remove(0, "call.wav"), is_dressed);
+        world.check_absent(0, "call.wav");
+        world.check_absent(1, "call.wav");
+        world.check_quiet();
+        let world = put(&|world| world.write(0, "call.wav", "hello again"), is_dressed);
+        assert_eq!(world.nodes[1].conflicts(), 0);
+        world.check_file(1, "call.wav", "hello again");
+        world.check_quiet();
+    }
     // With another mtime it may be its users'.
-    let world = put(&|world| {
+    let next = |world: &mut World| {
         world.remove(0, "call.wav");
         world.touch(1, "call.wav", 7);
-    });
+    };
+    let world = put(&next, false);
     world.check_file(0, "call.wav", "hello");
     world.check_quiet();
 }

@@ -9,7 +9,9 @@ use recsync::tree::{Fingerprint, Place, TreeError};
 
 use crate::disk::{Call, CallKind, Meanwhile, Verdict, lock};
 use crate::fs::{Fs, Id, ROOT};
-use crate::oracle::{Digest, Oracle, Picture, SeenBody, hidden, hidden_of_users, picture, walk};
+use crate::oracle::{
+    Digest, Oracle, Picture, SeenBody, hidden, hidden_of_users, is_conflict_copy, picture, walk,
+};
 use crate::rng::Rng;
 use crate::story::Story;
 use crate::user::{Scene, Users};
@@ -96,6 +98,10 @@ pub struct Machine {
     pub cut: Option<Cut>,
     /// How often recsync put something into the share.
     pub placed: u64,
+    /// It kept something beside its name that it could neither look at nor put back: calls failed.
+    pub kept_unseen: bool,
+    /// The number of the call that failed last.
+    failed: Option<u64>,
     /// System calls of recsync.
     pub calls: u64,
     rng: Rng,
@@ -114,6 +120,8 @@ impl Machine {
             faults: Faults::default(),
             cut: None,
             placed: 0,
+            kept_unseen: false,
+            failed: None,
             calls: 0,
             rng,
             chronicle,
@@ -186,6 +194,9 @@ impl Meanwhile for Machine {
         }
         fs.wall_ns = self.wall_ns();
         let verdict = self.fault(call.kind);
+        if let Verdict::Fail(_) = verdict {
+            self.failed = Some(self.calls);
+        }
         let chronicle = Arc::clone(&self.chronicle);
         let story = &mut lock(&chronicle).story;
         if verdict == Verdict::Go {
@@ -206,7 +217,11 @@ impl Meanwhile for Machine {
 
     fn placed(&mut self, fs: &Fs, id: Id, from: &Place) {
         self.placed += 1;
-        if let (Ok(bytes), Some(path)) = (fs.bytes(id), fs.path_of(id)) {
+        let path = fs.path_of(id);
+        // The directory is looked at in between.
+        let failed_just_now = self.failed.is_some_and(|failed| failed + 2 >= self.calls);
+        self.kept_unseen |= failed_just_now && path.as_deref().is_some_and(is_conflict_copy);
+        if let (Ok(bytes), Some(path)) = (fs.bytes(id), path) {
             let oracle = &mut lock(&self.chronicle).oracle;
             if fs.is_users(id) {
                 let from = match from {

@@ -730,8 +730,9 @@ impl World {
         for (index, (_, picture)) in pictures.iter().enumerate() {
             self.check_index(index, picture);
         }
-        // What an operator undid on another node comes back.
-        if self.history.is_solo() && !self.rejected {
+        // What an operator undid on another node comes back, and so does what one had to keep beside its name.
+        let kept_unseen = self.nodes.iter().any(|node| node.disk().meanwhile.kept_unseen);
+        if self.history.is_solo() && !self.rejected && !kept_unseen {
             let placed = self.nodes[0].disk().meanwhile.placed;
             if placed > 0 {
                 self.wrong(format!(
