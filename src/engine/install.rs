@@ -64,7 +64,7 @@ pub(super) enum Blocked {
 /// An operation under way.
 #[derive(Debug)]
 pub(super) struct Running {
-    path: SharePath,
+    pub(super) path: SharePath,
     from: Option<SharePath>,
     /// What will be installed if it succeeds; none for a removal.
     pub(super) installs: Option<Content>,

@@ -153,6 +153,38 @@ impl Engine {
         Ok(())
     }
 
+    /// A directory is watched from now on: what went out of it before was heard by nobody. Of one that users made
+    /// nothing is known yet that could be missed.
+    pub(super) fn watched(&mut self, cx: &Cx<'_>, dir: SharePath) -> Result<(), IndexError> {
+        let is_changing = self.ops.values().any(|running| running.path.is_at_or_below(&dir));
+        if is_changing || cx.index.has_installed_below(&dir)? {
+            self.watched.insert(dir);
+        }
+        Ok(())
+    }
+
+    /// Looks for what went out of directories before they were watched, once nothing is under way there: what is
+    /// on its way to a new name is not to wait for that.
+    pub(super) fn miss_unheard(&mut self, cx: &mut Cx<'_>) -> Result<(), IndexError> {
+        let calm: Vec<_> = self.watched.iter().filter(|dir| self.is_calm(dir)).cloned().collect();
+        for dir in calm {
+            self.watched.remove(&dir);
+            self.doubt_below(cx, &dir)?;
+        }
+        Ok(())
+    }
+
+    /// True if nothing is under way at or below a directory.
+    fn is_calm(&self, dir: &SharePath) -> bool {
+        let from = (Bound::Included(dir), Bound::Unbounded);
+        let is_in = |next: Option<&SharePath>| next.is_some_and(|next| next.is_at_or_below(dir));
+        let is_busy = is_in(self.locked.range::<SharePath, _>(from).next())
+            || is_in(self.looking.range::<SharePath, _>(from).map(|(path, _)| path).next())
+            || is_in(self.fetching.range::<SharePath, _>(from).map(|(path, _)| path).next())
+            || self.settle.has_at_or_below(dir);
+        !is_busy
+    }
+
     /// A scan could not look at a path, and knows nothing of what is below: it is scanned again later.
     pub(super) fn unreadable(&mut self, cx: &Cx<'_>, path: &SharePath) {
         self.unreadable.backoff(path, cx.now.mono);

@@ -165,6 +165,8 @@ pub struct Engine {
     /// What operations have put in place that may not be durable, or was not to be seen when they
     /// ended: whoever changes or removes it knew it. Until the next look.
     unsure: BTreeMap<SharePath, install::Unsure>,
+    /// Directories that are watched since a moment ago, of which is yet to be found what went before.
+    watched: BTreeSet<SharePath>,
     /// What may be somewhere though it is not noted, as the index has it too.
     wanted: BTreeMap<SharePath, Vec<Wanted>>,
     /// What an earlier run has put in the place of something else and not noted, until the next look.
@@ -282,6 +284,7 @@ impl Engine {
             twins: BTreeSet::new(),
             room: Some(u64::MAX),
             unsure: BTreeMap::new(),
+            watched: BTreeSet::new(),
             wanted: BTreeMap::new(),
             exchanged: BTreeMap::new(),
             retries: Retries::default(),
@@ -342,7 +345,7 @@ impl Engine {
             Input::Message { peer, lane, message } => {
                 self.message(&mut cx, &peer, lane, message)?
             }
-            Input::Watched(dir) => self.doubt_below(&mut cx, &dir)?,
+            Input::Watched(dir) => self.watched(&cx, dir)?,
             Input::Scan(dir) => self.scan(&mut cx, dir),
             Input::Scanned(dir) => self.scanned(&cx, &dir),
             Input::Unreadable(path) => self.unreadable(&cx, &path),
@@ -362,6 +365,7 @@ impl Engine {
     pub fn pump(&mut self, now: Now, index: &mut dyn Index) -> Result<Vec<Effect>, IndexError> {
         let mut cx = Cx { now, index, effects: Vec::new() };
         self.tell_held(&mut cx);
+        self.miss_unheard(&mut cx)?;
         self.end_scan();
         self.forget_all_wanted(&mut cx)?;
         self.retry_due(&mut cx)?;

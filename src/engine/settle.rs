@@ -145,6 +145,12 @@ impl Settle {
         self.paths.contains_key(path)
     }
 
+    /// True if a directory or something below it is dirty.
+    pub fn has_at_or_below(&self, dir: &SharePath) -> bool {
+        let next = self.paths.range::<SharePath, _>(dir..).next();
+        next.is_some_and(|(path, _)| path.is_at_or_below(dir))
+    }
+
     /// Returns the number of dirty paths.
     pub fn len(&self) -> usize {
         self.paths.len()
