@@ -20,7 +20,7 @@ use super::run::sync_names;
 use super::switch::{make_above, move_to};
 use super::{exchanged_id, exchanged_name, is_same_object};
 use crate::index::{IndexError, IndexRead, Intent, Write};
-use crate::observe::hash;
+use crate::observe::{ReadError, hash};
 use crate::sys::Failpoint;
 use crate::transfer::{transfer_name, transfer_of};
 use crate::tree::{Kind, Place, RootError, Tree, TreeError, trash_place};
@@ -254,9 +254,15 @@ impl<T: Tree> Recovery<'_, T> {
                 found.kind == Kind::Symlink && self.tree.read_link(place)? == *target
             }
             Some(Content::File { size, hash: expected }) => {
-                found.kind == Kind::File
-                    && found.size == *size
-                    && hash(self.tree, &self.tree.open(place)?, *size).as_ref() == Ok(expected)
+                if found.kind != Kind::File || found.size != *size {
+                    return Ok(false);
+                }
+                match hash(self.tree, &self.tree.open(place)?, *size) {
+                    Ok(hash) => hash == *expected,
+                    Err(ReadError::Short) => false,
+                    // Unread it may be either.
+                    Err(ReadError::Tree(error)) => return Err(error),
+                }
             }
         })
     }

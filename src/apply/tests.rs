@@ -1245,6 +1245,30 @@ fn a_local_change_that_came_out_in_a_crash_is_kept_beside() {
     assert_eq!(recovered.kept, [Place::Share(share_path("a.conflict-x"))]);
 }
 
+/// What was staged and not put in place is nobody's change, though it cannot be read for once.
+#[test]
+fn what_was_staged_is_never_taken_for_a_local_change() {
+    for step in 0.. {
+        let (share, op) = scenarios()[5].begin();
+        let index = index_during(&op);
+        let temp = share.tree.create_temp(&exchanged_name(ID)).unwrap();
+        share.tree.write_at(&temp, 0, NEW).unwrap();
+        drop(temp);
+        let before = share.world();
+        let faulty = Faulty::new(&share.tree, step, Fault::Fail(1));
+        if let Ok(recovered) = recover_with(&faulty, &index) {
+            assert_eq!(recovered.kept, vec![], "failed at step {step}");
+        }
+        assert_eq!(share.world(), before, "failed at step {step}");
+        let recovered = recover_with(&share.tree, &index).unwrap();
+        assert_eq!((recovered.done, recovered.kept), (vec![ID], vec![]), "failed at step {step}");
+        assert_eq!((share.world(), left_over(&share)), (before, vec![]));
+        if !faulty.was_met() {
+            break;
+        }
+    }
+}
+
 #[test]
 fn a_local_change_that_was_removed_in_a_crash_comes_back() {
     let (share, op) = scenarios()[12].begin();
