@@ -446,8 +446,8 @@ impl Engine {
                 if self.parent_first(cx, path, dirt)? {
                     return Ok(());
                 }
-                let replaces_dir = entry.installed.as_ref().is_some_and(|i| i.content.is_dir());
-                if replaces_dir && !content.is_dir() && self.children_first(cx, path, dirt)? {
+                // Whatever was known there was below a directory, seen or not, that is gone.
+                if !content.is_dir() && self.children_first(cx, path, dirt)? {
                     return Ok(());
                 }
                 // A directory that is only implied by what it holds is nobody's yet: unless an
@@ -613,8 +613,8 @@ impl Engine {
         Ok(true)
     }
 
-    /// Before a directory counts as gone, everything that was in it is looked at. True if that
-    /// is still to be done.
+    /// Before a directory counts as gone, or as replaced, everything that was in it is looked at. True if
+    /// that is still to be done.
     fn children_first(
         &mut self,
         cx: &mut Cx<'_>,

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use recsync_proto::message::{INLINE_LEN_MAX, Lane};
 
-use super::harness::{What, World};
+use super::harness::{What, World, path};
+use crate::engine::Input;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -520,4 +521,23 @@ fn what_is_below_a_name_is_told_after_the_name() {
     world.settle();
     world.check_quiet();
     assert_eq!([world.nodes[0].conflicts(), world.nodes[1].conflicts()], [0, 0]);
+}
+
+/// A directory that came and went under a name is no other version than the file that its user puts there then.
+#[test]
+fn a_file_where_a_directory_was_for_an_instant_is_no_clash() {
+    let mut world = World::pair();
+    world.mkdir(0, "a/b");
+    // The name above was not looked at while it was there.
+    world.nodes[0]
+        .inbox
+        .retain(|input| matches!(input, Input::Dirty { path, .. } if path.name() == b"b"));
+    world.settle();
+    world.nodes[0].disk.objects.remove(&path("a/b"));
+    world.nodes[0].disk.objects.remove(&path("a"));
+    world.write(0, "a", "hello");
+    world.settle();
+    assert_eq!([world.nodes[0].conflicts(), world.nodes[1].conflicts()], [0, 0]);
+    world.check_quiet();
+    world.check_file(1, "a", "hello");
 }
