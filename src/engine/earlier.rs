@@ -113,6 +113,24 @@ impl Engine {
         Ok(())
     }
 
+    /// Remembers what was installed at a path and is to be looked at, as if one of these versions had been put
+    /// there with its mtime: they have its bytes. It is written down at the position that the record had before,
+    /// as the new one's is that record's own.
+    pub(super) fn remember_left(
+        &mut self,
+        cx: &mut Cx<'_>,
+        path: &SharePath,
+        (was_at, record): (Seq, &Record),
+        left: &Installed,
+    ) -> Result<(), IndexError> {
+        let mut record = record.clone();
+        record.values.retain(|value| value.content == left.content);
+        for value in &mut record.values {
+            value.mtime_ns.value = left.fingerprint.mtime_ns;
+        }
+        self.write_down(cx, path, was_at, &record)
+    }
+
     fn write_down(
         &mut self,
         cx: &mut Cx<'_>,

@@ -474,6 +474,7 @@ impl Engine {
                     }
                     self.say_found(cx, &mut entry);
                     cx.put(path, entry)?;
+                    self.forget_wanted(cx, path)?;
                 } else {
                     let object = installed(content, fingerprint, owner.as_ref());
                     if !is_nobodys || !self.recall(cx, path, &object, dirt)? {

@@ -423,7 +423,7 @@ impl Engine {
             self.tell_again(cx, name, path, entry, record)?;
         } else {
             self.remember_wanted(cx, path, &entry)?;
-            let before = std::mem::take(&mut entry.record);
+            let (before, was_at) = (std::mem::take(&mut entry.record), entry.seq);
             // What was let go is another object now: that one is wanted here.
             entry.let_go = entry.let_go && version::same_values(&before, &merged);
             entry.via = (merged == *record).then(|| name.clone());
@@ -434,7 +434,7 @@ impl Engine {
                 self.remember(entry.seq, Recent::Relayed);
             }
             self.keep_what_is_here(cx, path, &before, &mut entry);
-            self.unsee(cx, path, &before, &mut entry);
+            self.unsee(cx, path, (was_at, &before), &mut entry)?;
             entry.pending = self.is_pending(cx, path, &entry)?;
             let is_dead = entry.record.is_tombstone();
             cx.put(path, entry)?;
@@ -451,17 +451,23 @@ impl Engine {
 
     /// Forgets what is installed if it is none of the versions that `before` knew, and a new one has the same
     /// bytes: should it be gone by now, that was no delete of the new one. To be stored by the caller.
-    fn unsee(&mut self, cx: &Cx<'_>, path: &SharePath, before: &Record, entry: &mut Entry) {
+    fn unsee(
+        &mut self,
+        cx: &mut Cx<'_>,
+        path: &SharePath,
+        (was_at, before): (Seq, &Record),
+        entry: &mut Entry,
+    ) -> Result<(), IndexError> {
         if self.locked.contains(path) {
-            return;
+            return Ok(());
         }
         let leftover = entry.installed.take_if(|here| {
             let here = &here.content;
             !here.is_dir() && !version::holds(before, here) && version::holds(&entry.record, here)
         });
-        if leftover.is_some() {
-            self.settle.find(path.clone(), Hint::Written, cx.now.mono);
-        }
+        let Some(leftover) = leftover else { return Ok(()) };
+        self.settle.find(path.clone(), Hint::Written, cx.now.mono);
+        self.remember_left(cx, path, (was_at, &entry.record), &leftover)
     }
 
     /// Tells a peer again of a delete that it has acknowledged, if it shows to know less: it has

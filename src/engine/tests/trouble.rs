@@ -339,6 +339,31 @@ fn what_is_gone_was_not_the_version_that_came_after_it() {
     world.check_file(1, "d/0.wav", "call 0");
 }
 
+/// What stayed as it could not be replaced is no version of this node's own, though it has the bytes of one that
+/// came and went meanwhile.
+#[test]
+fn what_stayed_is_no_version_of_its_own() {
+    for is_restarted in [false, true] {
+        let mut world = with_calls(1);
+        let call = path("d/0.wav");
+        world.nodes[0].disk.shows.insert(call.clone(), denied());
+        world.notice(0, &call, Hint::Written);
+        for text in ["another call", "call 0", "the last call"] {
+            world.write(1, "d/0.wav", text);
+            world.run_for(600 * SECOND);
+        }
+        world.nodes[0].disk.shows.clear();
+        if is_restarted {
+            world.restart(0);
+        }
+        world.run_for(HOUR);
+        world.check_quiet();
+        assert_eq!([world.nodes[0].conflicts(), world.nodes[1].conflicts()], [0, 0]);
+        world.check_file(0, "d/0.wav", "the last call");
+        world.check_file(1, "d/0.wav", "the last call");
+    }
+}
+
 /// A passing error must not make news of what the power cut did.
 #[test]
 fn files_that_lost_bytes_are_fetched_back_though_they_cannot_be_looked_at_at_first() {
