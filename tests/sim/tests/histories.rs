@@ -10,7 +10,7 @@ use recsync_sim::world::play;
 const HISTORIES: u64 = 1_000;
 
 /// Histories that once ended wrong, and what was wrong.
-const ONCE_WRONG: [(&str, &[u64]); 20] = [
+const ONCE_WRONG: [(&str, &[u64]); 23] = [
     ("a directory whose mode was set as recsync made it had two modes", &[31]),
     (
         "what was written to a new file in the instant in which it was taken back was lost",
@@ -52,6 +52,12 @@ const ONCE_WRONG: [(&str, &[u64]); 20] = [
         "what was appended to a new object that was taken back superseded the old one alone",
         &[3_003_122],
     ),
+    (
+        "a file clashed with a directory that had had its name for an instant",
+        &[4_005_631, 4_052_788],
+    ),
+    ("what could not be replaced was taken for the users' version", &[4_074_070]),
+    ("what was staged and could not be read was taken for a local change", &[4_007_482]),
 ];
 
 #[test]
