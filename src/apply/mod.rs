@@ -21,7 +21,7 @@ mod switch;
 #[cfg(test)]
 mod tests;
 
-pub use recover::{RecoverError, Recovered, recover, sweep_transfers};
+pub use recover::{RecoverError, Recovered, recover, settle_again, sweep_transfers};
 pub(crate) use run::sync_names;
 pub use run::{run, run_after};
 

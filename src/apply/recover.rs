@@ -39,7 +39,7 @@ pub struct Recovered {
     /// Intents whose exchange was made: what was staged has been at their paths. Those that say so, as it is
     /// durable, stay until the path was looked at.
     pub exchanged: Vec<Intent>,
-    /// Intents that could not be settled, and are tried again at the next start.
+    /// Intents that could not be settled, and are to be tried again ([`settle_again`]).
     pub unsettled: Vec<Intent>,
     /// Paths that may hold something else than the index knows: to be looked at.
     pub dirty: Vec<SharePath>,
@@ -90,31 +90,8 @@ pub fn recover<T: Tree, I: IndexRead>(
     keep_as: impl Fn(&SharePath) -> SharePath,
 ) -> Result<Recovered, RecoverError> {
     tree.check_root()?;
-    let mut recovery = Recovery {
-        tree,
-        day,
-        keep_as: &keep_as,
-        report: Recovered::default(),
-        touched: BTreeSet::new(),
-    };
-    for intent in index.intents()? {
-        if mutant!(SkipIntentRecovery) {
-            recovery.report.done.push(intent.id);
-            continue;
-        }
-        let settled = if intent.made { Ok(true) } else { recovery.settle(&intent) };
-        recovery.report.dirty.push(intent.path.clone());
-        match settled {
-            Ok(true) => recovery.report.exchanged.push(intent),
-            Ok(false) => recovery.report.done.push(intent.id),
-            Err(error) => {
-                recovery.trouble(Place::Share(intent.path.clone()), error);
-                recovery.report.unsettled.push(intent);
-                continue;
-            }
-        }
-        Failpoint::RecoverSettled.hit();
-    }
+    let mut recovery = Recovery::new(tree, day, &keep_as);
+    recovery.settle_all(index.intents()?);
     let unsettled: BTreeSet<u64> =
         recovery.report.unsettled.iter().map(|intent| intent.id).collect();
     for name in tree.list_temp().map_err(RecoverError::Temp)? {
@@ -128,6 +105,36 @@ pub fn recover<T: Tree, I: IndexRead>(
     recovery.make_durable();
     Failpoint::RecoverSynced.hit();
     Ok(recovery.report)
+}
+
+/// Tries again to settle the intents of `left` at and below `dir`; to be called with each scan of the running daemon.
+/// What is settled is taken out of `left`. What is moved takes free names only: operations under way meet it as they
+/// meet what users do.
+pub fn settle_again<T: Tree>(
+    tree: &T,
+    left: &mut Vec<Intent>,
+    dir: &SharePath,
+    day: &str,
+    keep_as: impl Fn(&SharePath) -> SharePath,
+) -> Recovered {
+    let mut recovery = Recovery::new(tree, day, &keep_as);
+    let tried: Vec<_> = left.extract_if(.., |intent| intent.path.is_at_or_below(dir)).collect();
+    if !tried.is_empty() && tree.check_root().is_ok() {
+        recovery.settle_all(tried.clone());
+        recovery.make_durable();
+    }
+    let mut report = recovery.report;
+    report.exchanged.retain(|intent| intent.made);
+    let settled: BTreeSet<u64> = report
+        .exchanged
+        .iter()
+        .map(|intent| intent.id)
+        .chain(report.done.iter().copied())
+        .collect();
+    report.unsettled = tried;
+    report.unsettled.retain(|intent| !settled.contains(&intent.id));
+    left.extend(report.unsettled.iter().cloned());
+    report
 }
 
 /// Removes transfers that nobody took up again for seven days; to be called now and then while
@@ -156,7 +163,33 @@ struct Recovery<'a, T> {
     touched: BTreeSet<Place>,
 }
 
-impl<T: Tree> Recovery<'_, T> {
+impl<'a, T: Tree> Recovery<'a, T> {
+    fn new(tree: &'a T, day: &'a str, keep_as: &'a dyn Fn(&SharePath) -> SharePath) -> Self {
+        let (report, touched) = (Recovered::default(), BTreeSet::new());
+        Recovery { tree, day, keep_as, report, touched }
+    }
+
+    fn settle_all(&mut self, intents: Vec<Intent>) {
+        for intent in intents {
+            if mutant!(SkipIntentRecovery) {
+                self.report.done.push(intent.id);
+                continue;
+            }
+            let settled = if intent.made { Ok(true) } else { self.settle(&intent) };
+            self.report.dirty.push(intent.path.clone());
+            match settled {
+                Ok(true) => self.report.exchanged.push(intent),
+                Ok(false) => self.report.done.push(intent.id),
+                Err(error) => {
+                    self.trouble(Place::Share(intent.path.clone()), error);
+                    self.report.unsettled.push(intent);
+                    continue;
+                }
+            }
+            Failpoint::RecoverSettled.hit();
+        }
+    }
+
     /// True if what is staged took the place of the expected object before the crash.
     fn settle(&mut self, intent: &Intent) -> Result<bool, TreeError> {
         // Everything that an operation may have done before the crash is made durable too.

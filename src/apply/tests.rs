@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use recsync_proto::{Content, Epoch, Seq, SharePath};
 
-use super::{Recovered, exchanged_name, recover, run};
+use super::{Recovered, exchanged_name, recover, run, settle_again};
 use crate::engine::{Action, Done, Op, Outcome, Source};
 use crate::index::{Index as _, IndexRead as _, Intent, Memory, Write};
 use crate::observe::faults::{Fault, Faulty};
@@ -1331,6 +1331,34 @@ fn an_intent_that_cannot_be_settled_is_told() {
     let recovered = recover_with(&faulty, &index).unwrap();
     assert_eq!((recovered.done, recovered.exchanged), (vec![], vec![]));
     assert_eq!(recovered.unsettled, index.intents().unwrap());
+}
+
+/// What came out is no use to anybody in `.recsync/tmp`, and the next start may be a year away.
+#[test]
+fn what_could_not_be_settled_at_the_start_is_settled_later() {
+    let (share, op) = scenarios()[5].begin();
+    let index = index_during(&op);
+    let temp = share.tree.create_temp(&exchanged_name(ID)).unwrap();
+    share.tree.write_at(&temp, 0, NEW).unwrap();
+    drop(temp);
+    let (one, other) = (Place::Temp(exchanged_name(ID)), Place::Share(share_path("a")));
+    share.tree.exchange(&one, &other).unwrap();
+    let faulty = Faulty::new(&share.tree, 1, Fault::Fail(1));
+    let mut left = recover_with(&faulty, &index).unwrap().unsettled;
+    let intent = left[0].clone();
+    let again = |step, left: &mut Vec<Intent>, dir: &SharePath| {
+        let faulty = Faulty::new(&share.tree, step, Fault::Fail(1));
+        let recovered = settle_again(&faulty, left, dir, DAY, Clone::clone);
+        assert!(recovered.done.is_empty());
+        (recovered.exchanged, recovered.unsettled)
+    };
+    assert_eq!(again(1, &mut left, &share_path("b")), (vec![], vec![]));
+    assert_eq!(again(1, &mut left, &SharePath::root()), (vec![], vec![intent.clone()]));
+    assert_eq!(left, [intent.clone()]);
+    let made = Intent { made: true, ..intent };
+    assert_eq!(again(1_000, &mut left, &share_path("a")), (vec![made], vec![]));
+    assert_eq!((left, left_over(&share)), (vec![], vec![]));
+    assert!(share.tree.stat(&op.displaced.unwrap()).is_ok());
 }
 
 #[test]

@@ -5,14 +5,15 @@ use std::ops::ControlFlow;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use recsync_proto::SharePath;
 use recsync_proto::message::Lane;
+use recsync_proto::{Epoch, NodeName, SharePath};
 
 use super::board::ShareBoard;
-use super::share::{Common, ToShare};
+use super::share::{Common, ToShare, keep_as, tell_recovered};
 use super::site::Site;
 use crate::apply;
-use crate::engine::{Event, Input, Noticed};
+use crate::engine::{Event, Hint, Input, Noticed, conflict};
+use crate::index::Intent;
 use crate::observe::{self, ScanItem, ScanReport};
 use crate::telemetry::events::Problem;
 use crate::telemetry::metrics;
@@ -45,9 +46,11 @@ impl Scanner {
         site: Arc<Site>,
         common: Common,
         board: Arc<ShareBoard>,
+        unsettled: Unsettled,
     ) -> std::io::Result<Self> {
         let wanted = Arc::new(Wanted::default());
-        let worker = Worker { site: site.clone(), wanted: wanted.clone(), common, board };
+        let worker =
+            Worker { site: site.clone(), wanted: wanted.clone(), common, board, unsettled };
         let name = format!("scan-{}", site.name);
         let thread = std::thread::Builder::new().name(name).spawn(move || worker.run())?;
         Ok(Scanner { wanted, site, thread })
@@ -88,17 +91,47 @@ impl Wanted {
     }
 }
 
+/// What a crash left and could not be settled at the start, and by what names it may have to be kept.
+#[derive(Debug)]
+pub(super) struct Unsettled {
+    pub(super) intents: Vec<Intent>,
+    pub(super) node: NodeName,
+    pub(super) epoch: Epoch,
+}
+
 struct Worker {
     site: Arc<Site>,
     wanted: Arc<Wanted>,
     common: Common,
     board: Arc<ShareBoard>,
+    unsettled: Unsettled,
 }
 
 impl Worker {
-    fn run(&self) {
+    fn run(mut self) {
         while let Some(dir) = self.wanted.next() {
+            self.settle(&dir);
             self.scan(&dir);
+        }
+    }
+
+    /// Tries again to settle what could not be at the start.
+    fn settle(&mut self, dir: &SharePath) {
+        let Unsettled { intents, node, epoch } = &mut self.unsettled;
+        let wall_ns = self.common.clock.now().wall_ns;
+        let (tree, day) = (&*self.site.tree, conflict::utc_day(wall_ns));
+        let keep_as = keep_as(node, *epoch, wall_ns);
+        let report = apply::settle_again(tree, intents, dir, &day, keep_as);
+        tell_recovered(&self.site.name, &report);
+        for intent in report.unsettled {
+            self.site.input(Lane::Bulk, Input::Unreadable(intent.path));
+        }
+        let (exchanged, done) = (report.exchanged, report.done);
+        if !exchanged.is_empty() || !done.is_empty() {
+            self.site.input(Lane::Bulk, Input::Settled { exchanged, done });
+        }
+        for path in report.dirty {
+            self.site.dirty(path, Hint::Written, Noticed::Scan);
         }
     }
 

@@ -25,7 +25,7 @@ use super::inbox::Inbox;
 use super::keeper::Keeper;
 use super::lane::{LaneThread, Outgoing};
 use super::pool::PoolHandle;
-use super::scanner::Scanner;
+use super::scanner::{Scanner, Unsettled};
 use super::site::{Readers, Site};
 use super::witness::{self, Past};
 use crate::apply;
@@ -239,6 +239,11 @@ pub(super) fn run(
     if last_stop == LastStop::Down && !fresh {
         engine.doubt_files();
     }
+    let unsettled = Unsettled {
+        intents: recovered.unsettled.clone(),
+        node: setup.settings.node.clone(),
+        epoch: store.epoch(),
+    };
     engine.take_exchanged(recovered.exchanged, recovered.unsettled);
     let rules = setup.settings.rules();
     let new_rules = store.rules()?.as_ref() != Some(&rules);
@@ -249,7 +254,8 @@ pub(super) fn run(
         site.dirty(path, Hint::Written, Noticed::Scan);
     }
 
-    let scanner = Scanner::start(site.clone(), common.clone(), board.clone()).map_err(system)?;
+    let scanner =
+        Scanner::start(site.clone(), common.clone(), board.clone(), unsettled).map_err(system)?;
     let fetcher = spawn_fetcher(&site, common.metrics.clone(), fetcher_waiting).map_err(system)?;
     let desk = Desk::start(site.clone()).map_err(system)?;
     // Without an index, or after a crash, there may be files that it does not know.
@@ -346,23 +352,34 @@ fn recover(
 ) -> Result<apply::Recovered, ShareError> {
     let now = site.clock.now();
     let day = conflict::utc_day(now.wall_ns);
-    // Numbers that no operation of this index has had name what is kept.
-    let seq = Cell::new(u64::try_from(now.wall_ns).unwrap_or(0));
-    let keep_as = |path: &SharePath| {
-        seq.set(seq.get() + 1);
-        let dot = Dot { epoch: store.epoch(), seq: Seq(seq.get()) };
-        conflict::kept_path(path, node, now.wall_ns, dot)
-    };
+    let keep_as = keep_as(node, store.epoch(), now.wall_ns);
     let report = apply::recover(&*site.tree, store, now.wall_ns, &day, keep_as)?;
-    for (place, why) in &report.troubles {
-        tracing::warn!(share = %site.name, %place, %why, "left by a crash, and tried again at the next start");
-    }
-    for place in &report.kept {
-        tracing::warn!(share = %site.name, %place, "kept: a file that was changed in the instant of a crash");
-    }
+    tell_recovered(&site.name, &report);
     report.writes().try_for_each(|write| store.write(&write))?;
     store.commit()?;
     Ok(report)
+}
+
+/// Returns what names a local change that recovery keeps. Numbers that no operation of this index has had are in the names.
+pub(super) fn keep_as(
+    node: &NodeName,
+    epoch: Epoch,
+    wall_ns: i64,
+) -> impl Fn(&SharePath) -> SharePath {
+    let seq = Cell::new(u64::try_from(wall_ns).unwrap_or(0));
+    move |path| {
+        seq.set(seq.get() + 1);
+        conflict::kept_path(path, node, wall_ns, Dot { epoch, seq: Seq(seq.get()) })
+    }
+}
+
+pub(super) fn tell_recovered(share: &ShareName, report: &apply::Recovered) {
+    for (place, why) in &report.troubles {
+        tracing::warn!(%share, %place, %why, "left by a crash, and tried again");
+    }
+    for place in &report.kept {
+        tracing::warn!(%share, %place, "kept: a file that was changed in the instant of a crash");
+    }
 }
 
 fn spawn_watcher(

@@ -80,6 +80,30 @@ impl Engine {
         }
     }
 
+    /// Notes what has become of the unsettled intents of the runs before this one: whether the exchange of one was made is
+    /// known now. It stays until its path was looked at.
+    pub(super) fn settled(
+        &mut self,
+        cx: &mut Cx<'_>,
+        exchanged: Vec<Intent>,
+        done: &[u64],
+    ) -> Result<(), IndexError> {
+        for intent in exchanged {
+            let id = intent.id;
+            let waiting = self.exchanged.get_mut(&intent.path).filter(|it| it.intent.id == id);
+            let write = match waiting {
+                Some(waiting) => {
+                    *waiting = Exchanged { intent: intent.clone(), is_certain: true };
+                    Write::Intent(intent)
+                }
+                None => Write::IntentDone(id),
+            };
+            cx.index.write(&write)?;
+        }
+        self.exchanged.retain(|_, waiting| !done.contains(&waiting.intent.id));
+        done.iter().try_for_each(|id| cx.index.write(&Write::IntentDone(*id)))
+    }
+
     /// Remembers what was wanted at a path by the entry in whose record's place a peer's comes now, if it may be
     /// there already. Only where the index knows of nothing: whatever replaces has its intent.
     pub(super) fn remember_wanted(

@@ -6,7 +6,7 @@ use std::time::Duration;
 use recsync_proto::message::{FileRef, Lane, Moved, ShareMessage};
 use recsync_proto::{Content, Hash, NodeName, Owner, Record, Seq, SharePath};
 
-use crate::index::Installed;
+use crate::index::{Installed, Intent};
 use crate::tree::{Fingerprint, OwnerLeft, Place, RootError, TreeError};
 
 /// The time, as an argument: the engine reads no clock.
@@ -113,6 +113,13 @@ pub enum Input {
     /// A scan could not look at a path and all below it, or could not be made there: it is asked for
     /// again, with growing delays.
     Unreadable(SharePath),
+    /// Intents of earlier runs that could not be settled at the start are settled now.
+    Settled {
+        /// Those whose exchange was made, durably.
+        exchanged: Vec<Intent>,
+        /// Numbers of the others.
+        done: Vec<u64>,
+    },
     /// The operator lets go what the mass-delete guard holds (true) or undoes it (false).
     Decide {
         /// True to let the deletes go.

@@ -349,6 +349,7 @@ impl Engine {
             Input::Scan(dir) => self.scan(&mut cx, dir),
             Input::Scanned(dir) => self.scanned(&cx, &dir),
             Input::Unreadable(path) => self.unreadable(&cx, &path),
+            Input::Settled { exchanged, done } => self.settled(&mut cx, exchanged, &done)?,
             Input::Decide { confirm } => self.decide(&mut cx, confirm)?,
             Input::Room { bytes } => self.room(bytes),
             Input::Tick => {}

@@ -110,6 +110,8 @@ pub(super) struct Disk {
     exchanged: BTreeSet<u64>,
     /// Places that a scan cannot look at.
     pub(super) unreadable: BTreeSet<SharePath>,
+    /// Whether an exchange was made cannot be seen at a start.
+    pub(super) hides_temp: bool,
     /// It may not give files away: new ones belong to this account.
     pub(super) bound_to: Option<u32>,
 }
@@ -796,11 +798,13 @@ impl World {
             Place::Share(put) if put == path => node.disk.is_expected(path, expect),
             _ => node.disk.exchanged.contains(id),
         };
-        let mut exchanged = Vec::new();
+        let (mut exchanged, mut unsettled) = (Vec::new(), Vec::new());
         for mut intent in node.index.intents().unwrap() {
             let (path, hint, noticed) = (intent.path.clone(), Hint::Written, Noticed::Scan);
             node.inbox.push_back(Input::Dirty { path, hint, noticed });
-            if was_made(&intent) {
+            if node.disk.hides_temp && !intent.made {
+                unsettled.push(intent);
+            } else if was_made(&intent) {
                 intent.made = true;
                 node.index.write(&Write::Intent(intent.clone())).unwrap();
                 exchanged.push(intent);
@@ -811,7 +815,7 @@ impl World {
         node.index.commit().unwrap();
         let engine = Engine::new(node.settings.clone(), &node.index, node.next_op, fresh);
         node.engine = engine.unwrap();
-        node.engine.take_exchanged(exchanged, Vec::new());
+        node.engine.take_exchanged(exchanged, unsettled);
         self.scan(of);
     }
 

@@ -9,7 +9,7 @@ use super::harness::{Dice, START_NS, What, World, file, node, path};
 use crate::engine::conflict::{Digits, copy_path};
 use crate::engine::version;
 use crate::engine::{Action, Effect, Event, GuardEvent, Hint, Input, Look, MaxDelete};
-use crate::index::{Index as _, IndexRead as _, PeerCursor, Write};
+use crate::index::{Index as _, IndexRead as _, Intent, PeerCursor, Write};
 use crate::tree::TreeError;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -1586,6 +1586,40 @@ fn what_an_earlier_run_exchanged_is_no_version_of_this_nodes_own() {
     world.check_file(0, "call.wav", "mine");
     let world = replaced(false, &|world| world.vanish(1, "call.wav"));
     world.check_absent(0, "call.wav");
+}
+
+/// Whether the exchange was made may be seen only later than the start.
+#[test]
+fn an_exchange_that_recovery_sees_late_is_told_until_its_path_was_looked_at() {
+    for is_looked_at_first in [false, true] {
+        let mut world = World::pair();
+        world.write(0, "call.wav", "hello");
+        world.settle();
+        world.write(0, "call.wav", "hello again");
+        let call = path("call.wav");
+        hold(&mut world, 1, |job| matches!(job, Effect::Apply { op, .. } if op.path == call));
+        let intents = |world: &World| world.nodes[1].index.intents().unwrap();
+        let intent = intents(&world).remove(0);
+        let made = Intent { made: true, ..intent.clone() };
+        if !is_looked_at_first {
+            blind(&mut world, "call.wav");
+        }
+        world.nodes[1].disk.hides_temp = true;
+        world.restart(1);
+        world.run_for(SECOND);
+        assert_eq!(intents(&world), [intent]);
+        world.input(1, Input::Settled { exchanged: vec![made.clone()], done: vec![] });
+        world.run_for(SECOND);
+        assert_eq!(intents(&world), if is_looked_at_first { vec![] } else { vec![made] });
+        see(&mut world);
+        // Whoever removes it knew it, whether or not that was looked at before.
+        world.vanish(1, "call.wav");
+        world.restart(1);
+        world.settle();
+        world.check_quiet();
+        world.check_absent(0, "call.wav");
+        assert!(intents(&world).is_empty());
+    }
 }
 
 /// Whoever put by himself what the cluster wants in the place of a version that lost took that one away.

@@ -12,7 +12,7 @@ use std::time::Duration;
 use recsync::engine::{
     Action, Announce, Effect, Engine, Event, Hint, Input, Noticed, Now, Op, Outcome, Settings,
 };
-use recsync::index::{Index, IndexError, IndexRead, Installed, Memory};
+use recsync::index::{Index, IndexError, IndexRead, Installed, Intent, Memory};
 use recsync::observe::ScanItem;
 use recsync::transfer::FetchOutput;
 use recsync::tree::Kind;
@@ -78,6 +78,8 @@ pub struct Life {
     /// The number of the opening that was heard last on each link.
     openings: BTreeMap<NodeName, u64>,
     scans: BTreeSet<SharePath>,
+    /// What recovery could not settle.
+    unsettled: Vec<Intent>,
     /// Operations under way that delete a file, and those that were done.
     removing: BTreeSet<u64>,
     removals: Removals,
@@ -219,11 +221,7 @@ impl Node {
         let words = |error: &dyn std::fmt::Display| error.to_string();
         let wall_ns = self.now().wall_ns;
         let day = recsync::engine::conflict::utc_day(wall_ns);
-        let beside = |path: &SharePath| {
-            let name = [path.name(), b".recovered"].concat();
-            path.parent().join(&name).expect("short names stay legal")
-        };
-        let recovered = apply::recover(&tree, &self.index, wall_ns, &day, beside)
+        let recovered = apply::recover(&tree, &self.index, wall_ns, &day, recovered_name)
             .map_err(|error| words(&error))?;
         for write in recovered.writes() {
             self.index.write(&write).map_err(|error| words(&error))?;
@@ -237,6 +235,7 @@ impl Node {
         if self.in_doubt {
             engine.doubt_files();
         }
+        let unsettled = recovered.unsettled.clone();
         engine.take_exchanged(recovered.exchanged, recovered.unsettled);
         let (watcher, reports) = Watcher::start(&tree, watch_room);
         let mut life = Life {
@@ -248,6 +247,7 @@ impl Node {
             lanes: BTreeMap::new(),
             openings: BTreeMap::new(),
             scans: BTreeSet::new(),
+            unsettled,
             removing: BTreeSet::new(),
             removals: Removals::default(),
             muted: BTreeMap::new(),
@@ -390,7 +390,7 @@ impl Node {
                 }
                 life.ensure_lane(&peer, lane);
             }
-            Task::Scan => life.scan_next(&self.index, &mut wants),
+            Task::Scan => life.scan_next(&self.index, now.wall_ns, &mut wants),
             Task::Fetch => {
                 let mut out = Vec::new();
                 life.fetcher.work(&life.tree, &mut out);
@@ -600,12 +600,26 @@ impl Life {
         }
     }
 
-    fn scan_next(&mut self, index: &Memory, wants: &mut Wants) {
+    fn scan_next(&mut self, index: &Memory, wall_ns: i64, wants: &mut Wants) {
         let Some(dir) = self.scans.pop_first() else { return };
         self.scans.retain(|other| !other.is_below(&dir));
         if !self.scans.is_empty() {
             self.tasks.push(Task::Scan);
         }
+        let day = recsync::engine::conflict::utc_day(wall_ns);
+        let recovered =
+            apply::settle_again(&self.tree, &mut self.unsettled, &dir, &day, recovered_name);
+        let unsettled = recovered.unsettled.into_iter();
+        wants.answers.extend(unsettled.map(|intent| Input::Unreadable(intent.path)));
+        let (exchanged, done) = (recovered.exchanged, recovered.done);
+        if !exchanged.is_empty() || !done.is_empty() {
+            wants.answers.push(Input::Settled { exchanged, done });
+        }
+        let dirty = recovered.dirty.into_iter();
+        wants.answers.extend(dirty.map(|path| {
+            let (hint, noticed) = (Hint::Written, Noticed::Scan);
+            Input::Dirty { path, hint, noticed }
+        }));
         let mut emit = |item: ScanItem| {
             let ScanItem { path, hint } = item;
             wants.answers.push(Input::Dirty { path, hint, noticed: Noticed::Scan });
@@ -658,4 +672,10 @@ impl Life {
             }
         }
     }
+}
+
+/// Returns how recovery names what it keeps, if the name that it had is taken.
+fn recovered_name(path: &SharePath) -> SharePath {
+    let name = [path.name(), b".recovered"].concat();
+    path.parent().join(&name).expect("short names stay legal")
 }

@@ -10,7 +10,7 @@ use recsync_sim::world::play;
 const HISTORIES: u64 = 1_000;
 
 /// Histories that once ended wrong, and what was wrong.
-const ONCE_WRONG: [(&str, &[u64]); 23] = [
+const ONCE_WRONG: [(&str, &[u64]); 24] = [
     ("a directory whose mode was set as recsync made it had two modes", &[31]),
     (
         "what was written to a new file in the instant in which it was taken back was lost",
@@ -58,6 +58,10 @@ const ONCE_WRONG: [(&str, &[u64]); 23] = [
     ),
     ("what could not be replaced was taken for the users' version", &[4_074_070]),
     ("what was staged and could not be read was taken for a local change", &[4_007_482]),
+    (
+        "what recovery could not settle stayed in .recsync/tmp until the next start",
+        &[4_026_628, 4_047_287],
+    ),
 ];
 
 #[test]
