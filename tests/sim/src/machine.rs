@@ -102,6 +102,8 @@ pub struct Machine {
     pub kept_unseen: bool,
     /// The number of the call that failed last.
     failed: Option<u64>,
+    /// A call of recsync is about to be made.
+    is_between: bool,
     /// System calls of recsync.
     pub calls: u64,
     rng: Rng,
@@ -122,6 +124,7 @@ impl Machine {
             placed: 0,
             kept_unseen: false,
             failed: None,
+            is_between: false,
             calls: 0,
             rng,
             chronicle,
@@ -152,8 +155,8 @@ impl Machine {
         let Chronicle { story, oracle } = &mut *lock(&chronicle);
         fs.wall_ns = self.wall_ns();
         fs.user_acts = true;
-        let mut scene =
-            Scene { fs: &mut *fs, oracle, story, node: &self.name, now_ns: self.now_ns };
+        let (node, now_ns, is_between) = (&*self.name, self.now_ns, self.is_between);
+        let mut scene = Scene { fs: &mut *fs, oracle, story, node, now_ns, is_between };
         self.users.act(&mut scene);
         fs.user_acts = false;
     }
@@ -188,10 +191,12 @@ impl Meanwhile for Machine {
         if self.happens(self.faults.pause) {
             self.now_ns += pause;
         }
+        self.is_between = true;
         self.run_users(fs);
         while self.happens(self.faults.race) && self.users.next_at().is_some() {
             self.one_call(fs);
         }
+        self.is_between = false;
         fs.wall_ns = self.wall_ns();
         let verdict = self.fault(call.kind);
         if let Verdict::Fail(_) = verdict {

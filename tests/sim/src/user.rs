@@ -57,6 +57,8 @@ pub struct Scene<'a> {
     pub node: &'a str,
     /// Simulated nanoseconds.
     pub now_ns: u64,
+    /// It is between two system calls of one piece of recsync's work.
+    pub is_between: bool,
 }
 
 impl Scene<'_> {
@@ -196,7 +198,7 @@ impl Users {
                 let seconds = plan.rng.between(0, 2_000_000_000) as i64;
                 plan.add(0, Step::Touch(seconds * 1_000_000_000 + 123_456_789));
             }
-            _ => plan.rewrite(scene.fs),
+            _ => plan.rewrite(scene.fs, scene.is_between),
         }
         Script { path: plan.path, handle: None, fresh: true, steps: plan.steps }
     }
@@ -316,8 +318,9 @@ impl Plan {
         self.add(0, Step::Rename(path, to));
     }
 
-    /// Other bytes of the same number in place, and the old modification time put back.
-    fn rewrite(&mut self, fs: &Fs) {
+    /// Other bytes of the same number in place, and the old modification time put back: but not between the last look at a
+    /// file and its removal, which moves the ctime too, so that no stat tells of it.
+    fn rewrite(&mut self, fs: &Fs, is_between: bool) {
         self.add(0, Step::Open);
         let bytes = self.bytes();
         let found = find(fs, &self.path).ok();
@@ -327,7 +330,9 @@ impl Plan {
         });
         self.add(0, Step::Patch(0, bytes[..bytes.len().min(len)].to_vec()));
         self.add(0, Step::Close);
-        self.add(0, Step::Touch(mtime_ns));
+        if !is_between {
+            self.add(0, Step::Touch(mtime_ns));
+        }
     }
 }
 
