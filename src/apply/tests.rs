@@ -1354,7 +1354,7 @@ fn what_could_not_be_settled_at_the_start_is_settled_later() {
     };
     assert_eq!(again(1, &mut left, &share_path("b")), (vec![], vec![]));
     assert_eq!(again(1, &mut left, &SharePath::root()), (vec![], vec![intent.clone()]));
-    assert_eq!(left, [intent.clone()]);
+    assert_eq!(left, std::slice::from_ref(&intent));
     let made = Intent { made: true, ..intent };
     assert_eq!(again(1_000, &mut left, &share_path("a")), (vec![made], vec![]));
     assert_eq!((left, left_over(&share)), (vec![], vec![]));
