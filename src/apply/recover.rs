@@ -19,6 +19,7 @@ use thiserror::Error;
 use super::run::sync_names;
 use super::switch::{make_above, move_to};
 use super::{exchanged_id, exchanged_name, is_same_object};
+use crate::engine::{Hint, Input, Noticed};
 use crate::index::{IndexError, IndexRead, Intent, Write};
 use crate::observe::{ReadError, hash};
 use crate::sys::Failpoint;
@@ -56,6 +57,17 @@ impl Recovered {
     pub fn writes(&self) -> impl Iterator<Item = Write> {
         let made = self.exchanged.iter().filter(|intent| intent.made).cloned();
         self.done.iter().copied().map(Write::IntentDone).chain(made.map(Write::Intent))
+    }
+
+    /// Returns what the engine of a running share is to be told of it ([`settle_again`]).
+    pub fn inputs(self) -> Vec<Input> {
+        let Recovered { done, exchanged, unsettled, dirty, .. } = self;
+        let unread = unsettled.into_iter().map(|intent| Input::Unreadable(intent.path));
+        let is_any = !exchanged.is_empty() || !done.is_empty();
+        let settled = is_any.then_some(Input::Settled { exchanged, done });
+        let (hint, noticed) = (Hint::Written, Noticed::Scan);
+        let dirty = dirty.into_iter().map(|path| Input::Dirty { path, hint, noticed });
+        unread.chain(settled).chain(dirty).collect()
     }
 }
 

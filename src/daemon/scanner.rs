@@ -12,7 +12,7 @@ use super::board::ShareBoard;
 use super::share::{Common, ToShare, keep_as, tell_recovered};
 use super::site::Site;
 use crate::apply;
-use crate::engine::{Event, Hint, Input, Noticed, conflict};
+use crate::engine::{Event, Input, Noticed, conflict};
 use crate::index::Intent;
 use crate::observe::{self, ScanItem, ScanReport};
 use crate::telemetry::events::Problem;
@@ -123,15 +123,8 @@ impl Worker {
         let keep_as = keep_as(node, *epoch, wall_ns);
         let report = apply::settle_again(tree, intents, dir, &day, keep_as);
         tell_recovered(&self.site.name, &report);
-        for intent in report.unsettled {
-            self.site.input(Lane::Bulk, Input::Unreadable(intent.path));
-        }
-        let (exchanged, done) = (report.exchanged, report.done);
-        if !exchanged.is_empty() || !done.is_empty() {
-            self.site.input(Lane::Bulk, Input::Settled { exchanged, done });
-        }
-        for path in report.dirty {
-            self.site.dirty(path, Hint::Written, Noticed::Scan);
+        for input in report.inputs() {
+            self.site.input(Lane::Bulk, input);
         }
     }
 

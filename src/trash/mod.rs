@@ -19,12 +19,11 @@ use recsync_proto::{Content, SharePath};
 use thiserror::Error;
 
 use crate::apply::sync_names;
+use crate::engine::IMPLIED_DIR_MODE;
 use crate::index::{IndexError, IndexRead, TrashKey, Trashed, Why, Write};
 use crate::observe::hash;
 use crate::tree::{Fingerprint, Kind, Place, Tree, TreeError, Writer};
 
-/// Mode of directories that are made because something is put back below them.
-const PARENT_MODE: u32 = 0o750;
 /// Hex digits of the shortest number that counts as an operation's in a name: they begin at the wall
 /// clock in nanoseconds, which has had so many since 1973.
 const ID_DIGITS_MIN: usize = 15;
@@ -238,7 +237,7 @@ fn make_parents<T: Tree>(tree: &T, path: &SharePath) -> Result<BTreeSet<Place>, 
     let mut touched = BTreeSet::new();
     for dir in missing.into_iter().rev() {
         let place = Place::Share(dir);
-        match tree.make_dir(&place, PARENT_MODE) {
+        match tree.make_dir(&place, IMPLIED_DIR_MODE) {
             Ok(()) | Err(TreeError::Exists) => touched.extend(place.parent()),
             Err(error) => return Err(error),
         }

@@ -609,17 +609,7 @@ impl Life {
         let day = recsync::engine::conflict::utc_day(wall_ns);
         let recovered =
             apply::settle_again(&self.tree, &mut self.unsettled, &dir, &day, recovered_name);
-        let unsettled = recovered.unsettled.into_iter();
-        wants.answers.extend(unsettled.map(|intent| Input::Unreadable(intent.path)));
-        let (exchanged, done) = (recovered.exchanged, recovered.done);
-        if !exchanged.is_empty() || !done.is_empty() {
-            wants.answers.push(Input::Settled { exchanged, done });
-        }
-        let dirty = recovered.dirty.into_iter();
-        wants.answers.extend(dirty.map(|path| {
-            let (hint, noticed) = (Hint::Written, Noticed::Scan);
-            Input::Dirty { path, hint, noticed }
-        }));
+        wants.answers.extend(recovered.inputs());
         let mut emit = |item: ScanItem| {
             let ScanItem { path, hint } = item;
             wants.answers.push(Input::Dirty { path, hint, noticed: Noticed::Scan });

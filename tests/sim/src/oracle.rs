@@ -200,10 +200,9 @@ impl Oracle {
         let is_moved = self.moved.contains(&(path.to_vec(), digest));
         let from = self.moved_from.get(&(path.to_vec(), digest)).cloned().unwrap_or_default();
         let (is_copy, path) = (is_conflict_copy(path), path.to_vec());
-        let stands = move |of: &[u8]| match is_copy {
-            _ if from.contains(of) => true,
-            true => family(of) == family(&path),
-            false => of == path,
+        let stands = move |of: &[u8]| {
+            let is_name = if is_copy { family(of) == family(&path) } else { of == path };
+            is_name || from.contains(of)
         };
         let of_it = self
             .instances
