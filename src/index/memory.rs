@@ -75,6 +75,20 @@ impl Memory {
         }
     }
 
+    /// Returns all that it knows.
+    #[cfg(test)]
+    pub(crate) fn entries(&self) -> Vec<(SharePath, Entry)> {
+        let path = |dir: &[u8], name: &[u8]| [dir, name].join(&b"/"[..]);
+        let dirs = self.entries.dirs.iter();
+        let all = dirs.flat_map(|(dir, names)| {
+            names.iter().map(move |(name, entry)| {
+                let bytes = if dir.is_empty() { name.clone() } else { path(dir, name) };
+                (SharePath::new(bytes).expect("it was a path before it was split"), entry.clone())
+            })
+        });
+        all.collect()
+    }
+
     /// Drops everything written since the last commit, as a power cut does.
     pub fn crash(&mut self) {
         while let Some(undo) = self.undo.pop() {
@@ -285,19 +299,6 @@ impl IndexRead for Memory {
 
     fn entry(&self, path: &SharePath) -> Result<Option<Entry>, IndexError> {
         Ok(self.entries.get(path).cloned())
-    }
-
-    fn children(
-        &self,
-        dir: &SharePath,
-        after: &[u8],
-        limit: usize,
-    ) -> Result<Vec<(SharePath, Entry)>, IndexError> {
-        let Some(names) = self.entries.dirs.get(dir.as_bytes()) else { return Ok(Vec::new()) };
-        let later = names.range::<[u8], _>((Bound::Excluded(after), Bound::Unbounded));
-        let child =
-            |name: &[u8]| dir.join(name).expect("it was taken from a path of this directory");
-        Ok(later.take(limit).map(|(name, entry)| (child(name), entry.clone())).collect())
     }
 
     fn installed_in(

@@ -367,14 +367,6 @@ pub trait IndexRead {
     fn clock(&self) -> Result<u64, IndexError>;
     /// Returns a path's entry.
     fn entry(&self, path: &SharePath) -> Result<Option<Entry>, IndexError>;
-    /// Returns the entries directly in a directory with names after `after` (empty: all), by
-    /// name, at most `limit`.
-    fn children(
-        &self,
-        dir: &SharePath,
-        after: &[u8],
-        limit: usize,
-    ) -> Result<Vec<(SharePath, Entry)>, IndexError>;
     /// Returns what is installed directly in a directory under names after `after` (empty: all), by
     /// name, at most `limit`; an owner that is not known of it is the one that its record tells.
     fn installed_in(

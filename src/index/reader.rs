@@ -166,8 +166,6 @@ pub(super) mod sql {
     pub(crate) const TOTALS: &str =
         "SELECT head, clock, installed_files, installed_bytes FROM state";
     pub(crate) const ENTRY: &str = select_entries!("INDEXED BY path WHERE dir = ?1 AND name = ?2");
-    pub(crate) const CHILDREN: &str =
-        select_entries!("INDEXED BY path WHERE dir = ?1 AND name > ?2 ORDER BY name LIMIT ?3");
     pub(crate) const INSTALLED_IN: &str = select_installed!(
         "INDEXED BY path WHERE dir = ?1 AND name > ?2 AND content IS NOT NULL
          ORDER BY name LIMIT ?3"
@@ -248,9 +246,8 @@ pub(super) mod sql {
 
     /// Those that must not walk a table.
     #[cfg(test)]
-    pub(crate) const SEARCHES: [&str; 23] = [
+    pub(crate) const SEARCHES: [&str; 22] = [
         ENTRY,
-        CHILDREN,
         INSTALLED_IN,
         LIVE_BELOW,
         INSTALLED_BELOW,
@@ -292,18 +289,6 @@ impl IndexRead for Reader {
     fn entry(&self, path: &SharePath) -> Result<Option<Entry>, IndexError> {
         let (dir, name) = path.split();
         self.maybe(sql::ENTRY, params![dir, name], |row| Ok(row::logged(row)?.entry))
-    }
-
-    fn children(
-        &self,
-        dir: &SharePath,
-        after: &[u8],
-        limit: usize,
-    ) -> Result<Vec<(SharePath, Entry)>, IndexError> {
-        self.all(sql::CHILDREN, params![dir.as_bytes(), after, count(limit)], |row| {
-            let child = row::logged(row)?;
-            Ok((child.path, child.entry))
-        })
     }
 
     fn installed_in(

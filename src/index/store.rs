@@ -523,15 +523,6 @@ impl IndexRead for Store {
         Ok(entry)
     }
 
-    fn children(
-        &self,
-        dir: &SharePath,
-        after: &[u8],
-        limit: usize,
-    ) -> Result<Vec<(SharePath, Entry)>, IndexError> {
-        self.reads.children(dir, after, limit)
-    }
-
     fn installed_in(
         &self,
         dir: &SharePath,

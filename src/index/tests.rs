@@ -202,7 +202,7 @@ macro_rules! on_both {
 
 on_both! {
     a_new_index_is_empty, an_entry_reads_back, an_entry_that_says_nothing_is_removed,
-    head_never_falls, children_come_by_name, what_is_installed_comes_by_name, directories_that_hold_something_come_by_bytes,
+    head_never_falls, what_is_installed_comes_by_name, directories_that_hold_something_come_by_bytes,
     an_owner_that_is_not_known_is_the_one_of_the_record, below_is_the_subtree_alone,
     installed_files_are_found_and_counted, the_log_holds_each_path_once,
     pending_comes_newest_first, intents_read_back, what_is_not_noted_reads_back, what_guards_remember_reads_back,
@@ -220,7 +220,7 @@ fn a_new_index_is_empty(index: &mut impl Index) {
     assert_eq!(index.clock(), Ok(0));
     assert_eq!(index.entry(&path("a")), Ok(None));
     assert_eq!(index.entry(&path("")), Ok(None));
-    assert_eq!(index.children(&path(""), b"", ALL), Ok(vec![]));
+    assert_eq!(index.installed_in(&path(""), b"", ALL), Ok(vec![]));
     assert_eq!(index.has_live_below(&path("")), Ok(false));
     assert_eq!(index.installed_files(), Ok((0, 0)));
     assert_eq!(index.peer(&node("fs2")), Ok(PeerCursor::default()));
@@ -351,25 +351,6 @@ fn head_never_falls(index: &mut impl Index) {
     assert_eq!(index.head(), Ok(Seq(7)));
     put(index, "c", Entry { seq: Seq(9), ..Entry::default() });
     assert_eq!(index.head(), Ok(Seq(9)), "a position that was minted is not minted again");
-}
-
-fn children_come_by_name(index: &mut impl Index) {
-    for (at, seq) in
-        ["d/b", "d", "d/a/x", "d/a.b", "d/a", "d.c", "dd/z", "d/\u{fc}"].iter().zip(1..)
-    {
-        put(index, at, noted(seq, 1, 1));
-    }
-    let list = |dir: &str, after: &[u8], limit| {
-        let children = index.children(&path(dir), after, limit).unwrap();
-        children.into_iter().map(|(at, _)| at.to_string()).collect::<Vec<_>>()
-    };
-    assert_eq!(list("", b"", ALL), ["d", "d.c"]);
-    assert_eq!(list("d", b"", ALL), ["d/a", "d/a.b", "d/b", "d/\u{fc}"]);
-    assert_eq!(list("d", b"", 2), ["d/a", "d/a.b"]);
-    assert_eq!(list("d", b"a.b", 1), ["d/b"]);
-    assert_eq!(list("d", b"\xff", ALL), [""; 0]);
-    assert_eq!(list("d/b", b"", ALL), [""; 0]);
-    assert_eq!(list("d", b"", 0), [""; 0]);
 }
 
 fn what_is_installed_comes_by_name(index: &mut impl Index) {
@@ -1017,7 +998,6 @@ fn assert_same(a: &dyn IndexRead, b: &dyn IndexRead, limit: usize) {
         assert_eq!(a.has_installed_below(&at), b.has_installed_below(&at), "{at}");
         for after in [&b""[..], b"a", at.as_bytes(), b"d/e"] {
             assert_eq!(a.next_installed_dir(&at, after), b.next_installed_dir(&at, after), "{at}");
-            assert_eq!(a.children(&at, after, limit), b.children(&at, after, limit), "{at}");
             let installed = |it: &dyn IndexRead| it.installed_in(&at, after, limit);
             assert_eq!(installed(a), installed(b), "{at}");
         }

@@ -14,6 +14,7 @@ pub(crate) mod faults;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod look;
+mod names;
 mod read;
 mod scan;
 mod synced;
@@ -21,6 +22,7 @@ mod synced;
 mod tests;
 
 pub use look::look;
+pub use names::{Named, Names, list};
 pub use read::{ReadError, hash, is_hash_of, read_full};
 pub use scan::{ScanError, ScanItem, ScanReport, Unreadable, scan};
 pub use synced::Synced;

@@ -15,15 +15,14 @@ use std::ops::ControlFlow;
 use recsync_proto::SharePath;
 use thiserror::Error;
 
+use super::names::{self, Named, Names};
 use crate::engine::Hint;
-use crate::index::{Entry, IndexError, IndexRead, Installed};
+use crate::index::{IndexError, IndexRead, Installed};
 use crate::tree::{Fingerprint, Kind, Place, RootError, Tree, TreeError, temporary_of};
 
 /// Absences held back until the walk is done; beyond that they are told early, so that memory
 /// stays bounded, and renames among them are seen as a delete first.
 const ABSENT_MAX: usize = 100_000;
-/// Index entries per read.
-const PAGE_LEN: usize = 1_024;
 /// Special files, and names that cannot be synced, that a report names.
 const NAMED_MAX: usize = 10;
 /// Unreadable places that a report names; beyond that they are only counted.
@@ -168,8 +167,8 @@ impl<T: Tree, I: IndexRead> Scan<'_, T, I> {
         if dir.is_root() {
             self.to_enter.push(dir.clone());
         } else {
-            let known = self.index.entry(dir)?.and_then(|entry| entry.installed);
-            self.compare(dir, known.as_ref())?;
+            let installed = self.installed(dir)?;
+            self.compare(dir, self.tree.stat(&Place::Share(dir.clone())), installed.as_ref())?;
         }
         while let Some(dir) = self.to_enter.pop() {
             self.enter(&dir)?;
@@ -178,9 +177,8 @@ impl<T: Tree, I: IndexRead> Scan<'_, T, I> {
     }
 
     fn enter(&mut self, dir: &SharePath) -> Result<(), End> {
-        let place = Place::Share(dir.clone());
-        let mut listed = match self.tree.list(&place) {
-            Ok(entries) => entries.into_iter().map(|entry| entry.name).collect::<Vec<_>>(),
+        let listed = match names::list(self.tree, dir) {
+            Ok(listed) => listed,
             // It was a directory a moment ago: look at it, and at all that was below.
             Err(TreeError::NotFound | TreeError::WrongKind) if !dir.is_root() => {
                 self.differs(dir, Hint::Written)?;
@@ -191,31 +189,18 @@ impl<T: Tree, I: IndexRead> Scan<'_, T, I> {
                 return Ok(());
             }
         };
-        listed.sort_unstable();
         let first_to_enter = self.to_enter.len();
-        let mut known = Children::new(self.index, dir);
-        let mut next = known.next()?;
-        for name in &listed {
-            while let Some((path, entry)) = next.take_if(|(path, _)| path.name() < &name[..]) {
-                self.gone(&path, entry.installed.as_ref())?;
-                next = known.next()?;
-            }
-            let Ok(path) = dir.join(name) else {
-                self.report.unsyncable += 1;
-                name_some(&mut self.report.unsyncable_in, dir);
-                continue;
-            };
-            match next.take_if(|(known, _)| *known == path) {
-                Some((_, entry)) => {
-                    self.compare(&path, entry.installed.as_ref())?;
-                    next = known.next()?;
-                }
-                None => self.compare(&path, None)?,
+        let mut names = Names::new(self.tree, self.index, dir, &listed, b"");
+        for named in names.by_ref() {
+            let Named { path, found, installed } = named?;
+            match found {
+                Some(found) => self.compare(&path, found, installed.as_ref())?,
+                None => self.gone(&path, installed.as_ref())?,
             }
         }
-        while let Some((path, entry)) = next {
-            self.gone(&path, entry.installed.as_ref())?;
-            next = known.next()?;
+        if names.unsyncable() > 0 {
+            self.report.unsyncable += names.unsyncable();
+            name_some(&mut self.report.unsyncable_in, dir);
         }
         self.gone_unnamed(dir, &listed)?;
         // The last one pushed is entered first: names in order.
@@ -224,8 +209,13 @@ impl<T: Tree, I: IndexRead> Scan<'_, T, I> {
     }
 
     /// Compares what a listed name holds with what is installed there.
-    fn compare(&mut self, path: &SharePath, installed: Option<&Installed>) -> Result<(), End> {
-        let found = match self.tree.stat(&Place::Share(path.clone())) {
+    fn compare(
+        &mut self,
+        path: &SharePath,
+        found: Result<Fingerprint, TreeError>,
+        installed: Option<&Installed>,
+    ) -> Result<(), End> {
+        let found = match found {
             Ok(found) => found,
             // Or something above it is no directory any more: nothing is below that.
             Err(TreeError::NotFound | TreeError::WrongKind) => return self.gone(path, installed),
@@ -294,7 +284,11 @@ impl<T: Tree, I: IndexRead> Scan<'_, T, I> {
         }
     }
 
-    /// Notes that a path that the index knows is not there.
+    fn installed(&self, path: &SharePath) -> Result<Option<Installed>, End> {
+        Ok(self.index.entry(path)?.and_then(|entry| entry.installed))
+    }
+
+    /// Notes that a path is not there.
     fn gone(&mut self, path: &SharePath, installed: Option<&Installed>) -> Result<(), End> {
         if installed.is_some() {
             self.hold_back(path.clone())?;
@@ -307,8 +301,8 @@ impl<T: Tree, I: IndexRead> Scan<'_, T, I> {
         Ok(())
     }
 
-    /// Notes what is installed below names in a directory that are not listed and that the index does
-    /// not know either: what is below has implied them.
+    /// Notes what is installed below names in a directory that are not listed and where nothing is
+    /// installed either: what is below has implied them.
     fn gone_unnamed(&mut self, dir: &SharePath, listed: &[Vec<u8>]) -> Result<(), End> {
         let mut from = Vec::new();
         let mut told = BTreeSet::new();
@@ -319,7 +313,7 @@ impl<T: Tree, I: IndexRead> Scan<'_, T, I> {
             let next = if holder == child { b'\0' } else { b'/' + 1 };
             from = [child.as_bytes(), &[next]].concat();
             let is_listed = listed.binary_search_by(|name| name[..].cmp(child.name())).is_ok();
-            if !is_listed && self.index.entry(&child)?.is_none() && told.insert(child.clone()) {
+            if !is_listed && self.installed(&child)?.is_none() && told.insert(child.clone()) {
                 self.gone_below(&child)?;
             }
         }
@@ -333,11 +327,8 @@ impl<T: Tree, I: IndexRead> Scan<'_, T, I> {
         }
         let mut next = Some(dir.clone());
         while let Some(holder) = next {
-            let mut known = Children::new(self.index, &holder);
-            while let Some((path, entry)) = known.next()? {
-                if entry.installed.is_some() {
-                    self.hold_back(path)?;
-                }
+            for named in Names::new(self.tree, self.index, &holder, &[], b"") {
+                self.hold_back(named?.path)?;
             }
             next = self.index.next_installed_dir(dir, &[holder.as_bytes(), b"\0"].concat())?;
         }
@@ -392,34 +383,5 @@ fn is_dressed_anew(installed: &Fingerprint, found: &Fingerprint) -> bool {
 fn name_some(named: &mut Vec<SharePath>, path: &SharePath) {
     if named.len() < NAMED_MAX && named.last() != Some(path) {
         named.push(path.clone());
-    }
-}
-
-/// The index's entries in a directory, by name, a page at a time.
-struct Children<'a, I> {
-    index: &'a I,
-    dir: SharePath,
-    page: std::vec::IntoIter<(SharePath, Entry)>,
-    after: Vec<u8>,
-    /// True if the page is the last one.
-    last: bool,
-}
-
-impl<'a, I: IndexRead> Children<'a, I> {
-    fn new(index: &'a I, dir: &SharePath) -> Self {
-        let page = Vec::new().into_iter();
-        Children { index, dir: dir.clone(), page, after: Vec::new(), last: false }
-    }
-
-    fn next(&mut self) -> Result<Option<(SharePath, Entry)>, IndexError> {
-        if self.page.len() == 0 && !self.last {
-            let page = self.index.children(&self.dir, &self.after, PAGE_LEN)?;
-            self.last = page.len() < PAGE_LEN;
-            if let Some((path, _)) = page.last() {
-                self.after = path.name().to_vec();
-            }
-            self.page = page.into_iter();
-        }
-        Ok(self.page.next())
     }
 }

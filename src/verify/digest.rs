@@ -5,20 +5,18 @@
 //! (`recsync_proto::codec::encode_digest_entry`), so two directories have equal digests exactly
 //! if all that is compared below them is equal.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 use recsync_proto::message::{DIGESTS_MAX, DigestEntry, DigestKind};
 use recsync_proto::{Content, Hash, Owner, SharePath, codec};
 
 use super::VerifyError;
 use crate::index::{IndexRead, Installed};
+use crate::observe::{Named, Names, list};
 use crate::tree::{Fingerprint, Kind, Place, Tree, TreeError};
 
 /// A page ends when it has about this many bytes, well below the longest frame.
 const PAGE_LEN_TARGET: usize = 1 << 20;
-/// Names of a directory that are looked at, and asked of the index, at once; each directory on the
-/// way down holds so many.
-const LOOKS_LEN: usize = 256;
 
 /// What is known of a directory and all below it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,12 +69,11 @@ impl Digests {
         dir: &SharePath,
         after: &[u8],
     ) -> Result<Page, VerifyError> {
-        let mut names = names(tree, dir).unwrap_or_default();
-        names.retain(|name| name.as_slice() > after);
-        let mut looks = Looks::new(tree, index, dir, names, after);
+        let listed = list(tree, dir).unwrap_or_default();
         let mut page = Page::default();
         let mut len = 0;
-        while let Some((path, seen)) = looks.next()? {
+        for named in Names::new(tree, index, dir, &listed, after) {
+            let Some((path, seen)) = look(tree, named?) else { continue };
             if len > PAGE_LEN_TARGET || page.entries.len() == DIGESTS_MAX {
                 page.more = true;
                 break;
@@ -104,11 +101,11 @@ impl Digests {
         index: &I,
         dir: &SharePath,
     ) -> Result<Option<Summary>, VerifyError> {
-        let Some(names) = names(tree, dir) else { return Ok(None) };
-        let mut looks = Looks::new(tree, index, dir, names, b"");
+        let Ok(listed) = list(tree, dir) else { return Ok(None) };
         let mut hasher = blake3::Hasher::new();
         let mut summary = EMPTY;
-        while let Some((path, seen)) = looks.next()? {
+        for named in Names::new(tree, index, dir, &listed, b"") {
+            let Some((path, seen)) = look(tree, named?) else { continue };
             let kind = match seen {
                 Seen::Leaf(kind) => {
                     if let DigestKind::File { size, .. } = kind {
@@ -142,89 +139,33 @@ fn dir_kind(mode: u32, owner: Option<Owner>, summary: Summary) -> DigestKind {
     DigestKind::Dir { mode, owner, digest, files, bytes }
 }
 
-/// Returns a directory's names in order; none if it cannot be read.
-fn names<T: Tree>(tree: &T, dir: &SharePath) -> Option<Vec<Vec<u8>>> {
-    let entries = tree.list(&Place::Share(dir.clone())).ok()?;
-    let mut names: Vec<Vec<u8>> = entries.into_iter().map(|entry| entry.name).collect();
-    names.sort_unstable();
-    Some(names)
-}
-
 enum Seen {
     Leaf(DigestKind),
     Dir { mode: u32, owner: Option<Owner> },
 }
 
-/// What the names of a directory hold, in their order, a page of them at a time: a call of the
-/// kernel and a question to the index for each by itself would cost more than all the rest.
-struct Looks<'a, T, I> {
-    tree: &'a T,
-    names: std::vec::IntoIter<Vec<u8>>,
-    found: std::vec::IntoIter<(SharePath, Result<Fingerprint, TreeError>)>,
-    known: Known<'a, I>,
-}
-
-impl<'a, T: Tree, I: IndexRead> Looks<'a, T, I> {
-    /// Begins with names in their order, all of them after `after`.
-    fn new(
-        tree: &'a T,
-        index: &'a I,
-        dir: &'a SharePath,
-        names: Vec<Vec<u8>>,
-        after: &[u8],
-    ) -> Self {
-        let known = Known::new(index, dir, after);
-        Looks { tree, names: names.into_iter(), found: Vec::new().into_iter(), known }
-    }
-
-    /// Looks at the next name that is there and is synced.
-    fn next(&mut self) -> Result<Option<(SharePath, Seen)>, VerifyError> {
-        loop {
-            let Some((path, found)) = self.found.next() else {
-                if self.names.len() == 0 {
-                    return Ok(None);
-                }
-                let names = self.names.by_ref().take(LOOKS_LEN);
-                let paths = names.filter_map(|name| self.known.dir.join(&name).ok());
-                let paths: Vec<SharePath> = paths.collect();
-                let found = self.tree.stat_all(&paths);
-                self.found = paths.into_iter().zip(found).collect::<Vec<_>>().into_iter();
-                continue;
-            };
-            let known = self.known.take(path.name())?;
-            if let Some(seen) = look(self.tree, &path, found, known) {
-                return Ok(Some((path, seen)));
-            }
-        }
-    }
-}
-
-/// Tells what a look at a path found, of which the index holds `known`; none if it is gone or never
-/// synced.
-fn look<T: Tree>(
-    tree: &T,
-    path: &SharePath,
-    found: Result<Fingerprint, TreeError>,
-    known: Option<Installed>,
-) -> Option<Seen> {
-    let found = match found {
+/// Tells what a name holds; none if it is gone or never synced.
+fn look<T: Tree>(tree: &T, named: Named) -> Option<(SharePath, Seen)> {
+    let Named { path, found, installed } = named;
+    let found = match found? {
         Ok(found) => found,
         Err(TreeError::NotFound) => return None,
-        Err(_) => return Some(Seen::Leaf(DigestKind::Unreadable)),
+        Err(_) => return Some((path, Seen::Leaf(DigestKind::Unreadable))),
     };
-    if found.kind == Kind::Special || tree.ignored_by(path, found.kind == Kind::Dir).is_some() {
+    if found.kind == Kind::Special || tree.ignored_by(&path, found.kind == Kind::Dir).is_some() {
         return None;
     }
-    let owner = owner(tree, known.as_ref(), &found);
-    Some(Seen::Leaf(match found.kind {
+    let owner = owner(tree, installed.as_ref(), &found);
+    let seen = match found.kind {
         Kind::Special => return None,
-        Kind::Dir => return Some(Seen::Dir { mode: found.mode, owner }),
-        Kind::Symlink => match tree.read_link(&Place::Share(path.clone())) {
+        Kind::Dir => Seen::Dir { mode: found.mode, owner },
+        Kind::Symlink => Seen::Leaf(match tree.read_link(&Place::Share(path.clone())) {
             Ok(target) => DigestKind::Symlink { target, mtime_ns: found.mtime_ns, owner },
             Err(_) => DigestKind::Unreadable,
-        },
-        Kind::File => file(known, owner, &found),
-    }))
+        }),
+        Kind::File => Seen::Leaf(file(installed, owner, &found)),
+    };
+    Some((path, seen))
 }
 
 /// The owner that an object stands for, where nobody gave it away since: what could not be set
@@ -246,40 +187,4 @@ fn file(known: Option<Installed>, owner: Option<Owner>, found: &Fingerprint) -> 
     });
     let mtime_ns = known.map_or(found.mtime_ns, |known| known.mtime_ns);
     DigestKind::File { mode: found.mode, owner, size: found.size, mtime_ns, hash }
-}
-
-/// What the index holds installed in a directory, by name.
-struct Known<'a, I> {
-    index: &'a I,
-    dir: &'a SharePath,
-    page: VecDeque<(Vec<u8>, Installed)>,
-    /// The page ends with this name.
-    until: Vec<u8>,
-    /// True if the page is the last one.
-    last: bool,
-}
-
-impl<'a, I: IndexRead> Known<'a, I> {
-    /// Begins behind a name.
-    fn new(index: &'a I, dir: &'a SharePath, after: &[u8]) -> Self {
-        Known { index, dir, page: VecDeque::new(), until: after.to_vec(), last: false }
-    }
-
-    /// Returns what is installed under a name; names are asked for in their order.
-    fn take(&mut self, name: &[u8]) -> Result<Option<Installed>, VerifyError> {
-        loop {
-            while self.page.pop_front_if(|(known, _)| known.as_slice() < name).is_some() {}
-            if !self.page.is_empty() || self.last {
-                let found = self.page.pop_front_if(|(known, _)| known == name);
-                return Ok(found.map(|(_, installed)| installed));
-            }
-            let page = self.index.installed_in(self.dir, &self.until, LOOKS_LEN);
-            let page = page.map_err(|error| VerifyError::Here(error.to_string()))?;
-            self.last = page.len() < LOOKS_LEN;
-            if let Some((name, _)) = page.last() {
-                self.until.clone_from(name);
-            }
-            self.page = page.into();
-        }
-    }
 }

@@ -18,6 +18,8 @@ use recsync_proto::message::DigestEntry;
 use recsync_proto::message::DigestKind;
 use thiserror::Error;
 
+use crate::index::IndexError;
+
 pub use compare::{Comparison, Far, compare, recheck};
 pub use digest::{Digests, Page};
 
@@ -30,6 +32,12 @@ pub enum VerifyError {
     /// The peer did not answer.
     #[error("the peer does not answer: {0}")]
     There(String),
+}
+
+impl From<IndexError> for VerifyError {
+    fn from(error: IndexError) -> Self {
+        VerifyError::Here(error.to_string())
+    }
 }
 
 /// How a path differs.

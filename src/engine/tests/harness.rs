@@ -160,13 +160,14 @@ impl Disk {
     }
 
     /// As `observe::look` does.
-    fn look(&self, path: &SharePath, installed: Option<&Installed>) -> Look {
+    fn look(&self, path: &SharePath, installed: Option<&Installed>, hint: Hint) -> Look {
         if let Some(look) = self.shows.get(path) {
             return look.clone();
         }
         let Some(object) = self.objects.get(path) else { return Look::Absent };
         let fingerprint = object.fingerprint();
-        if installed.is_some_and(|installed| installed.fingerprint == fingerprint) {
+        let closed = hint == Hint::Written && matches!(object.what, What::File(_));
+        if !closed && installed.is_some_and(|installed| installed.fingerprint == fingerprint) {
             return Look::Unchanged;
         }
         let content = match &object.what {
@@ -401,19 +402,7 @@ impl Node {
 
     /// All paths that the index knows.
     pub(super) fn entries(&self) -> Vec<(SharePath, Entry)> {
-        let mut found = Vec::new();
-        let mut dirs = vec![SharePath::root()];
-        // A directory without an entry may hold entries.
-        let log = self.index.log(recsync_proto::Seq(1), self.index.head().unwrap(), usize::MAX);
-        for logged in log.unwrap() {
-            dirs.extend(logged.path.ancestors());
-        }
-        dirs.sort();
-        dirs.dedup();
-        for dir in dirs {
-            found.extend(self.index.children(&dir, b"", usize::MAX).unwrap());
-        }
-        found
+        self.index.entries()
     }
 
     pub(super) fn events(&self) -> impl Iterator<Item = &Event> {
@@ -939,8 +928,8 @@ impl World {
         let job = self.nodes[of].jobs.remove(number);
         self.advance_disk_clock(of);
         match job {
-            Effect::Look { path, installed, .. } => {
-                let look = self.nodes[of].disk.look(&path, installed.as_ref());
+            Effect::Look { path, installed, hint, .. } => {
+                let look = self.nodes[of].disk.look(&path, installed.as_ref(), hint);
                 self.input(of, Input::Looked { path, look });
             }
             Effect::Apply { op, .. } => {
@@ -994,11 +983,12 @@ impl World {
         let here = |path: &SharePath| path.is_at_or_below(dir);
         let known: BTreeMap<_, _> = node.entries().into_iter().collect();
         let installed = |path: &SharePath| known.get(path).and_then(|e| e.installed.as_ref());
-        let differs = |path: &SharePath| match node.disk.look(path, installed(path)) {
-            Look::Unchanged => false,
-            Look::Special | Look::Unknown(_) => installed(path).is_some(),
-            _ => true,
-        };
+        let differs =
+            |path: &SharePath| match node.disk.look(path, installed(path), Hint::Attributes) {
+                Look::Unchanged => false,
+                Look::Special | Look::Unknown(_) => installed(path).is_some(),
+                _ => true,
+            };
         let found = node.disk.objects.keys().filter(|path| here(path) && differs(path));
         let found = found.map(|path| (path.clone(), Hint::Written));
         let gone = known.iter().filter(|(path, entry)| {
