@@ -33,29 +33,26 @@ pub enum Local {
     Deleted,
 }
 
-/// True if a look may show what a machine that went down left of a file, rather than what somebody
-/// did to it: it became empty or shorter, or its end is zeros, against what was known to be on the
-/// disk; or it has other bytes under the mtime that it had. To be asked only of files that nobody was
-/// seen to change since such a stop.
-pub fn is_suspect(installed: Option<&Installed>, look: &Look) -> bool {
+/// True if a look may show what became of a file on the disk, rather than what somebody did to it.
+/// It has other bytes than were known to be there, under the very stat; and, if the machine `went_down`,
+/// it became empty or shorter, or its end is zeros, or it has other bytes under the mtime that it had.
+/// To be asked only of files that nobody was seen to change.
+pub fn is_suspect(installed: Option<&Installed>, look: &Look, went_down: bool) -> bool {
     let (look, hollow) = match look {
         Look::Hollow(found) => (&**found, true),
         look => (look, false),
     };
     let (
-        Some(installed),
+        Some(Installed {
+            content: Content::File { size: had, hash: known }, fingerprint: was, ..
+        }),
         Look::Found { content: Content::File { size, hash }, fingerprint: now, .. },
     ) = (installed, look)
     else {
         return false;
     };
-    let unmoved = installed.fingerprint.mtime_ns == now.mtime_ns;
-    match &installed.content {
-        Content::File { size: had, hash: known } => {
-            known != hash && *had > 0 && (size < had || hollow || unmoved)
-        }
-        Content::Dir | Content::Symlink { .. } => false,
-    }
+    let lost = || size < had || hollow || was.mtime_ns == now.mtime_ns;
+    known != hash && *had > 0 && (was == now || went_down && lost())
 }
 
 /// Returns the local event that `look` shows against what is installed.

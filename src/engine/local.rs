@@ -407,9 +407,10 @@ impl Engine {
         dirt: Dirt,
     ) -> Result<(), IndexError> {
         let mut entry = cx.entry(path)?;
-        let doubt = self.doubting && dirt.noticed == Noticed::Scan;
+        let is_unheard = dirt.noticed == Noticed::Scan;
         let may_be_elsewhere = entry.via.is_some() || !self.peers.is_empty();
-        if doubt && may_be_elsewhere && is_suspect(entry.installed.as_ref(), look) {
+        let is_suspect = || is_suspect(entry.installed.as_ref(), look, self.doubting);
+        if is_unheard && may_be_elsewhere && is_suspect() {
             return self.suspect(cx, path, entry, look, dirt);
         }
         let look = look.found();

@@ -140,9 +140,10 @@ impl Events {
             }
             Event::Suspect { path, had, has } => {
                 let message = format!(
-                    "it lost bytes when the machine went down ({had} recorded, {has} there, or zeros at \
-                     its end): the recorded version is fetched back from a peer, and what is there \
-                     is kept as a conflict copy, or in the trash if it is empty"
+                    "its bytes are others than recorded, and nobody changed them: the machine went \
+                     down, or the disk decays ({had} bytes recorded, {has} there): the recorded \
+                     version is fetched back from a peer, and what is there is kept as a conflict \
+                     copy, or in the trash if it is empty"
                 );
                 let (share, path) = (Some(share.clone()), Some(path.clone()));
                 self.report(now, Problem { kind: "suspect", share, peer: None, path, message });
@@ -436,7 +437,7 @@ mod tests {
         ERROR 60 of 100 files vanished: their deletes wait for `recsync confirm` share=recordings
          INFO the deletes that were held back are undone share=recordings
          WARN its index is new share=recordings peer=fs2
-         WARN it lost bytes when the machine went down (300000 recorded, 0 there, or zeros at its end): the recorded version is fetched back from a peer, and what is there is kept as a conflict copy, or in the trash if it is empty share=recordings path=c.wav
+         WARN its bytes are others than recorded, and nobody changed them: the machine went down, or the disk decays (300000 bytes recorded, 0 there): the recorded version is fetched back from a peer, and what is there is kept as a conflict copy, or in the trash if it is empty share=recordings path=c.wav
          WARN the 300000 bytes of version 0123abcd, written by fs1, are on no node any more: given up; a node that finds them after all brings them back share=recordings path=d.wav
         ");
     }

@@ -209,15 +209,23 @@ fn absorb_has_a_row_for_every_pair() {
 }
 
 #[test]
-fn what_a_machine_that_went_down_may_have_left_is_suspect() {
+fn what_the_disk_or_a_machine_that_went_down_may_have_left_is_suspect() {
     let under = |mtime_ns: i64, content: Content| {
         let fingerprint = Fingerprint { mtime_ns, ..fingerprint(&content) };
         Look::Found { content, fingerprint, owner: Some(owner(0)) }
     };
     let look = |content| under(START_NS + 1, content);
+    let put_back = |content| match under(START_NS, content) {
+        Look::Found { content, fingerprint, owner } => {
+            let fingerprint = Fingerprint { ctime_ns: fingerprint.ctime_ns + 1, ..fingerprint };
+            Look::Found { content, fingerprint, owner }
+        }
+        look => look,
+    };
     let hollow = |content| Look::Hollow(Box::new(look(content)));
-    let suspect =
-        |was: Option<&Content>, look: &Look| is_suspect(was.map(installed).as_ref(), look);
+    let suspect = |was: Option<&Content>, look: &Look, went_down| {
+        is_suspect(was.map(installed).as_ref(), look, went_down)
+    };
     let was = file(b"a recording");
     for (name, was, look, expected) in [
         ("empty", Some(&was), look(file(b"")), true),
@@ -228,8 +236,9 @@ fn what_a_machine_that_went_down_may_have_left_is_suspect() {
         ("the same, which ends in zeros", Some(&was), hollow(was.clone()), false),
         ("other bytes of one length", Some(&was), look(file(b"A RECORDING")), false),
         ("longer", Some(&was), look(file(b"a recording goes on")), false),
-        ("longer, with its mtime", Some(&was), under(START_NS, file(b"a recording and all")), true),
-        ("other bytes, with its mtime", Some(&was), under(START_NS, file(b"A RECORDING")), true),
+        ("longer, with its mtime", Some(&was), put_back(file(b"a recording and all")), true),
+        ("other bytes, with its mtime", Some(&was), put_back(file(b"A RECORDING")), true),
+        ("other bytes, with its stat", Some(&was), under(START_NS, file(b"A RECORDING")), true),
         ("new", None, look(file(b"")), false),
         ("it was empty", Some(&file(b"")), hollow(file(b"\0")), false),
         ("a link", Some(&was), look(link(b"a")), false),
@@ -237,7 +246,9 @@ fn what_a_machine_that_went_down_may_have_left_is_suspect() {
         ("gone", Some(&was), Look::Absent, false),
         ("open", Some(&was), Look::Busy, false),
     ] {
-        assert_eq!(suspect(was, &look), expected, "{name}");
+        assert_eq!(suspect(was, &look, true), expected, "{name}");
+        // While the machine runs, a change that leaves any trace in the stat is somebody's.
+        assert_eq!(suspect(was, &look, false), name.ends_with("with its stat"), "{name}");
     }
     let hollow = hollow(file(b"b\0"));
     assert_eq!(absorb(None, &hollow), absorb(None, hollow.found()), "else it is what it is");

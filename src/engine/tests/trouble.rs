@@ -8,7 +8,7 @@ use recsync_proto::message::{Ack, AckState, Announcement, Lane, ShareMessage};
 use super::harness::{Dice, START_NS, What, World, file, node, path};
 use crate::engine::conflict::{Digits, copy_path};
 use crate::engine::version;
-use crate::engine::{Action, Effect, Event, GuardEvent, Hint, Input, Look, MaxDelete};
+use crate::engine::{Action, Effect, Event, GuardEvent, Hint, Input, Look, MaxDelete, Noticed};
 use crate::index::{Index as _, IndexRead as _, Intent, PeerCursor, Write};
 use crate::tree::TreeError;
 
@@ -288,6 +288,24 @@ fn files_that_lost_bytes_when_the_machine_went_down_are_fetched_back() {
         world.write(0, "d/1.wav", "");
         world.settle();
         world.check_file(1, "d/1.wav", "");
+    }
+}
+
+/// A read for a peer finds other bytes than the index says, under the very stat: of a disk that decays, or
+/// that lied about a sync before the power went.
+#[test]
+fn what_the_disk_made_of_a_file_is_no_version() {
+    for (is_heard, there) in [(false, "call 0"), (true, "caII 0")] {
+        let mut world = with_calls(1);
+        let noticed = if is_heard { Noticed::Watcher(world.now) } else { Noticed::Scan };
+        let call = path("d/0.wav");
+        world.nodes[0].disk.objects.get_mut(&call).unwrap().what = What::File("caII 0".into());
+        world.input(0, Input::Dirty { path: call, hint: Hint::Written, noticed });
+        world.settle();
+        world.check_quiet();
+        [0, 1].iter().for_each(|of| world.check_file(*of, "d/0.wav", there));
+        let kept = usize::from(!is_heard);
+        assert_eq!([0, 1].map(|of| world.nodes[of].conflicts()), [kept; 2]);
     }
 }
 
