@@ -44,8 +44,9 @@ pub struct Tally {
     cores: usize,
 }
 
-/// Plays a campaign on all cores; `progress` is called every few seconds.
-pub fn run(campaign: &Campaign, progress: &(dyn Fn(&Tally) + Sync)) -> Tally {
+/// Plays a campaign on all cores; `tell` is given a line every few seconds and, if it goes on after a
+/// failure, one for each that failed.
+pub fn run(campaign: &Campaign, tell: &(dyn Fn(&str) + Sync)) -> Tally {
     let clock = Clock::start();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let tally = Mutex::new(Tally { cores, ..Tally::default() });
@@ -63,11 +64,16 @@ pub fn run(campaign: &Campaign, progress: &(dyn Fn(&Tally) + Sync)) -> Tally {
                     let mut tally = lock(&tally);
                     tally.add(seed, &end);
                     tally.elapsed = clock.now().mono;
-                    if !end.wrongs.is_empty() && !campaign.keep_going {
-                        next.store(campaign.count, Ordering::Relaxed);
-                    } else if tally.elapsed - tally.told > TELL_EVERY {
+                    match end.wrongs.first() {
+                        Some(wrong) if campaign.keep_going => {
+                            tell(&format!("seed {seed}: {wrong}"))
+                        }
+                        Some(_) => next.store(campaign.count, Ordering::Relaxed),
+                        None => {}
+                    }
+                    if tally.elapsed - tally.told > TELL_EVERY {
                         tally.told = tally.elapsed;
-                        progress(&tally);
+                        tell(&tally.progress());
                     }
                 }
             });
@@ -95,8 +101,7 @@ impl Tally {
         }
     }
 
-    /// Returns how far it is, in words.
-    pub fn progress(&self) -> String {
+    fn progress(&self) -> String {
         let seconds = self.elapsed.as_secs();
         format!("{} histories, {} failed, {seconds} s", self.steps.len(), self.failed.len())
     }

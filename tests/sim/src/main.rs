@@ -6,7 +6,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use recsync_sim::campaign::{self, Campaign, Tally};
+use recsync_sim::campaign::{self, Campaign};
 use recsync_sim::history::{History, Part};
 use recsync_sim::shrink;
 use recsync_sim::story::Telling;
@@ -77,12 +77,7 @@ fn verdict(end: &End) -> ExitCode {
 fn many(first: u64, count: u64, args: &Args) -> ExitCode {
     println!("{count} histories from seed {first}");
     let campaign = Campaign { first, count, keep_going: args.keep_going };
-    let tally = campaign::run(&campaign, &|tally: &Tally| println!("{}", tally.progress()));
-    if args.keep_going {
-        for (seed, wrong) in &tally.failed {
-            println!("seed {seed}: {wrong}");
-        }
-    }
+    let tally = campaign::run(&campaign, &|line| println!("{line}"));
     println!("{tally}");
     let Some((&first, _)) = tally.failed.first_key_value() else { return ExitCode::SUCCESS };
     report(first, args);
