@@ -1,6 +1,8 @@
-//! Lets what rests on a commit begin before it: the step that may not come first waits here.
+//! Lets what rests on a commit begin before it: the step that may not come first waits here. And lets
+//! what was read of the index be kept until a commit changes that.
 //!
-//! **Invariant:** nobody passes before the commit that he waits for has succeeded.
+//! **Invariant:** nobody passes before the commit that he waits for has succeeded; what is kept was read
+//! after the last commit that wrote something.
 
 use std::sync::{Condvar, Mutex, PoisonError};
 
@@ -14,6 +16,8 @@ pub(super) struct Commits {
 #[derive(Debug, Default)]
 struct State {
     done: u64,
+    /// How many of them wrote something.
+    wrote: u64,
     stopped: bool,
 }
 
@@ -23,9 +27,12 @@ impl Commits {
         self.lock().done + 1
     }
 
-    /// Notes that it succeeded.
-    pub(super) fn done(&self) {
-        self.lock().done += 1;
+    /// Notes that it succeeded, and whether it wrote anything.
+    pub(super) fn done(&self, wrote: bool) {
+        let mut state = self.lock();
+        state.done += 1;
+        state.wrote += u64::from(wrote);
+        drop(state);
         self.changed.notify_all();
     }
 
@@ -49,6 +56,47 @@ impl Commits {
     }
 }
 
+/// Something that was read of the index, and is read again once that has changed: an idle share's
+/// threads leave it alone.
+#[derive(Debug)]
+pub(super) struct Kept<T> {
+    /// What it is, and how many commits had written something before it was read.
+    read: Option<(u64, T)>,
+}
+
+impl<T> Default for Kept<T> {
+    fn default() -> Self {
+        Kept { read: None }
+    }
+}
+
+impl<T: Clone> Kept<T> {
+    /// Returns it, read anew if it has to be.
+    ///
+    /// # Errors
+    /// Those of `read`.
+    pub(super) fn get<E>(
+        &mut self,
+        commits: &Commits,
+        read: impl FnOnce() -> Result<T, E>,
+    ) -> Result<T, E> {
+        let wrote = commits.lock().wrote;
+        match &self.read {
+            Some((at, known)) if *at == wrote => Ok(known.clone()),
+            _ => {
+                let known = read()?;
+                self.read = Some((wrote, known.clone()));
+                Ok(known)
+            }
+        }
+    }
+
+    /// Has it read anew the next time.
+    pub(super) fn forget(&mut self) {
+        self.read = None;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -62,12 +110,28 @@ mod tests {
                 let commits = &commits;
                 scope.spawn(move || commits.wait(number))
             });
-            commits.done();
+            commits.done(false);
             assert!(this.join().unwrap());
             commits.stop();
             assert!(!next.join().unwrap(), "it never came");
         });
         assert!(commits.wait(number), "what is done stays done");
         assert!(!commits.wait(commits.next()));
+    }
+
+    #[test]
+    fn what_was_read_is_kept_until_something_is_written() {
+        let (commits, mut kept) = (Commits::default(), Kept::default());
+        let mut get = |now: u32| kept.get(&commits, || Ok::<_, ()>(now));
+        assert_eq!([get(1), get(2)], [Ok(1); 2]);
+        commits.done(false);
+        assert_eq!(get(3), Ok(1));
+        commits.done(true);
+        assert_eq!([get(4), get(5)], [Ok(4); 2]);
+        let mut failed = Kept::<u32>::default();
+        assert_eq!(failed.get(&commits, || Err(())), Err(()));
+        assert_eq!(failed.get(&commits, || Ok::<_, ()>(6)), Ok(6), "an error is not kept");
+        failed.forget();
+        assert_eq!(failed.get(&commits, || Ok::<_, ()>(7)), Ok(7));
     }
 }

@@ -15,6 +15,7 @@ use recsync_proto::message::Lane;
 use recsync_proto::{Dot, NodeName, Seq, SharePath};
 
 use super::board::ShareBoard;
+use super::commits::Kept;
 use super::service::crowded;
 use super::share::{Common, ToShare};
 use super::site::Site;
@@ -33,7 +34,7 @@ const STEP: usize = 256;
 /// Rest after a step when there is more to do.
 const REST: Duration = Duration::from_millis(50);
 /// Time between two looks whether there is something to do: every second they were a third of what
-/// an idle node costs.
+/// an idle node cost.
 const TICK: Duration = Duration::from_secs(2);
 /// How often everything in the trash is looked at, for what people do there by hand.
 const AUDIT_EVERY: Duration = Duration::from_secs(24 * 3_600);
@@ -94,6 +95,10 @@ impl Keeper {
             audit: Some(Pass::default()),
             audit_due: AUDIT_EVERY,
             expiry: Pass::default(),
+            oldest: Kept::default(),
+            new: Kept::default(),
+            trash_bytes: Kept::default(),
+            copies_count: Kept::default(),
         };
         let thread = std::thread::Builder::new().name(name).spawn(move || {
             sys::step_back();
@@ -132,6 +137,12 @@ struct Worker {
     audit_due: Duration,
     /// What has expired and could not be removed lies before this, until the next round.
     expiry: Pass,
+    /// Since when the oldest in the trash is there, if there is any.
+    oldest: Kept<Option<i64>>,
+    /// What came into the trash after `seen`.
+    new: Kept<Vec<Trashed>>,
+    trash_bytes: Kept<u64>,
+    copies_count: Kept<u64>,
 }
 
 impl Worker {
@@ -185,8 +196,10 @@ impl Worker {
     fn expire(&mut self) -> Result<bool, IndexError> {
         let now = self.common.clock.now().wall_ns;
         let until = before(now, self.site.trash());
-        let first = self.site.readers.with(|reader| reader.trash_after(TrashKey::FIRST, 1))?;
-        if first.first().is_none_or(|first| first.since_ns > until) {
+        let Site { readers, commits, .. } = &*self.site;
+        let oldest = || readers.with(|reader| reader.trash_after(TrashKey::FIRST, 1));
+        let oldest = self.oldest.get(commits, || Ok(oldest()?.first().map(|one| one.since_ns)))?;
+        if oldest.is_none_or(|since_ns| since_ns > until) {
             self.expiry = Pass::default();
             return Ok(false);
         }
@@ -245,7 +258,9 @@ impl Worker {
             self.tell_low(low, space, min_free);
         }
         // The trash gives way to what comes, as it comes.
-        let (_, trash) = self.site.readers.with(|reader| reader.trash_total())?;
+        let Site { readers, commits, .. } = &*self.site;
+        let total = || readers.with(|reader| reader.trash_total());
+        let trash = self.trash_bytes.get(commits, || Ok(total()?.1))?;
         let free = space.available.saturating_add(trash);
         let bytes = (!low).then(|| free.saturating_sub(floor));
         // The engine remembers it; a share where nothing happens is let sleep.
@@ -285,10 +300,12 @@ impl Worker {
     /// Looks again and again at what came into the trash lately, until nobody can write to it.
     fn watch_young(&mut self) -> Result<bool, IndexError> {
         let now = self.common.clock.now().mono;
-        let seen = self.seen;
-        let new = self.site.readers.with(|reader| reader.trash_after(seen, STEP))?;
+        let (Site { readers, commits, .. }, seen) = (&*self.site, self.seen);
+        let new = || readers.with(|reader| reader.trash_after(seen, STEP));
+        let new = self.new.get(commits, new)?;
         if let Some(last) = new.last() {
             self.seen = last.key();
+            self.new.forget();
         }
         let more = new.len() == STEP;
         // What finds no room here is looked at when everything is, and before it expires.
@@ -390,7 +407,9 @@ impl Worker {
     /// Counts the conflict copies, and says once where there are many of one path.
     fn count_copies(&mut self) -> Result<bool, IndexError> {
         let now = self.common.clock.now().mono;
-        let total = self.site.readers.with(|reader| reader.copies_count())?;
+        let Site { readers, commits, .. } = &*self.site;
+        let count = || readers.with(|reader| reader.copies_count());
+        let total = self.copies_count.get(commits, count)?;
         let label = metrics::Share::new(self.site.name.clone());
         self.common.metrics.conflict_copies.with(label.clone()).set(total);
         let copies = &mut self.copies;

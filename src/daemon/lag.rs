@@ -1,4 +1,5 @@
-//! What peers lack of each share, brought up to date once a second and when someone asks.
+//! What peers lack of each share, brought up to date once a second and when someone asks, and the other
+//! gauges, when someone asks.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -49,8 +50,25 @@ impl Node {
         shares.into_iter().map(|share| lag(share.name)).collect()
     }
 
+    /// Brings what peers lack up to date: they are told of it, asked for or not.
+    pub(super) fn refresh_lag(&self) {
+        let peers: Vec<NodeName> = self.config().peers.into_iter().map(|peer| peer.name).collect();
+        for host in self.hosts() {
+            let Some(running) = host.board.get().running else { continue };
+            match running.site.backlogs(&peers) {
+                Ok(backlogs) => {
+                    for (peer, backlog) in backlogs {
+                        self.lag.set(&host.name, &peer, backlog);
+                    }
+                }
+                Err(error) => tracing::warn!(share = %host.name, %error, "the lag is old"),
+            }
+        }
+    }
+
     /// Brings every gauge up to date.
     pub(super) fn refresh(&self) {
+        self.refresh_lag();
         let config = self.config();
         let metrics = &self.common.metrics;
         let wall_ns = self.clock.now().wall_ns;
@@ -63,16 +81,11 @@ impl Node {
             metrics.quarantined_files.with(label.clone()).set(state.load.failing as u64);
             let Some(running) = state.running else { continue };
             watches += running.watch.watched();
-            let read = running.site.readers.with(|reader| {
-                let files = reader.installed_files()?;
-                let backlogs = config.peers.iter().map(|peer| {
-                    let backlog = reader.backlog(&peer.name)?;
-                    Ok((peer.name.clone(), backlog))
-                });
-                let trash = reader.trash_total()?;
-                Ok((files, trash, backlogs.collect::<Result<Vec<_>, _>>()?))
-            });
-            let ((files, bytes), (_, trash_bytes), backlogs) = match read {
+            let read = running
+                .site
+                .readers
+                .with(|reader| Ok((reader.installed_files()?, reader.trash_total()?)));
+            let ((files, bytes), (_, trash_bytes)) = match read {
                 Ok(read) => read,
                 Err(error) => {
                     tracing::warn!(share = %host.name, %error, "the gauges are old");
@@ -84,12 +97,12 @@ impl Node {
             metrics.share_files.with(label.clone()).set(files);
             metrics.share_bytes.with(label.clone()).set(bytes);
             metrics.trash_bytes.with(label).set(trash_bytes);
-            for (peer, backlog) in backlogs {
-                let label = SharePeer::new(host.name.clone(), peer.clone());
+            for peer in &config.peers {
+                let backlog = self.lag.get(&host.name, &peer.name);
+                let label = SharePeer::new(host.name.clone(), peer.name.clone());
                 metrics.lag_seconds.with(label.clone()).set(age(&backlog, wall_ns).as_secs_f64());
                 metrics.pending_files.with(label.clone()).set(backlog.files);
                 metrics.pending_bytes.with(label).set(backlog.bytes);
-                self.lag.set(&host.name, &peer, backlog);
             }
         }
         metrics.inotify_watches.set(watches as u64);

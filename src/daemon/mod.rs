@@ -65,7 +65,7 @@ use share::{Common, Setup, ToShare};
 
 /// Messages of one lane that may wait for a share's loop.
 const WAITING_MAX: usize = 256;
-/// How often gauges are brought up to date and the watchdog is fed.
+/// How often what peers lack is brought up to date and the watchdog is fed.
 const GAUGES: Duration = Duration::from_secs(1);
 
 /// Why the daemon does not run.
@@ -399,7 +399,7 @@ impl Node {
         let mut beats = BTreeMap::new();
         let (mut jobs, mut keeps) = (0, true);
         while let Err(RecvTimeoutError::Timeout) = asleep.recv_timeout(GAUGES) {
-            self.refresh();
+            self.refresh_lag();
             // A burst of work is over.
             let worked = std::mem::replace(&mut jobs, self.common.pool.jobs()) != jobs;
             if !worked && keeps {

@@ -624,8 +624,9 @@ impl Loop {
             .partition(|effect| matches!(effect, Effect::Look { .. } | Effect::Apply { .. }));
         self.hand_out(now, early);
         Failpoint::CommitBegun.hit();
+        let wrote = self.store.has_changes();
         self.store.commit()?;
-        self.site.commits.done();
+        self.site.commits.done(wrote);
         Failpoint::Committed.hit();
         if self.new_rules && !self.engine.is_replanning() {
             self.store.set_rules(&self.rules)?;

@@ -9,12 +9,12 @@ use std::time::Duration;
 use recsync_proto::message::Lane;
 use recsync_proto::{Message, NodeName, ShareName, SharePath};
 
-use super::commits::Commits;
+use super::commits::{Commits, Kept};
 use super::gate::Gate;
 use super::share::ToShare;
 use crate::config::MinFree;
 use crate::engine::{Hint, Input, Noticed};
-use crate::index::{IndexError, Reader, Store};
+use crate::index::{Backlog, IndexError, IndexRead as _, Reader, Store};
 use crate::net::Link;
 use crate::observe::Synced;
 use crate::sys::Clock;
@@ -30,6 +30,7 @@ pub(super) struct Site {
     pub(super) gate: Gate,
     pub(super) commits: Commits,
     pub(super) synced: Synced,
+    backlogs: Mutex<Kept<Vec<(NodeName, Backlog)>>>,
     settle_ns: AtomicU64,
     trash_ns: AtomicU64,
     min_free: Mutex<MinFree>,
@@ -55,6 +56,7 @@ impl Site {
             gate: Gate::default(),
             commits: Commits::default(),
             synced: Synced::default(),
+            backlogs: Mutex::new(Kept::default()),
             settle_ns: AtomicU64::new(0),
             trash_ns: AtomicU64::new(0),
             min_free: Mutex::new(MinFree::Percent(0)),
@@ -103,6 +105,28 @@ impl Site {
             tracing::trace!(%peer, ?sent, "not sent");
         }
         is_sent
+    }
+
+    /// Returns what each peer lacks.
+    ///
+    /// # Errors
+    /// If the index does not answer.
+    pub(super) fn backlogs(
+        &self,
+        peers: &[NodeName],
+    ) -> Result<Vec<(NodeName, Backlog)>, IndexError> {
+        let read = || {
+            self.readers.with(|reader| {
+                peers.iter().map(|peer| Ok((peer.clone(), reader.backlog(peer)?))).collect()
+            })
+        };
+        let mut kept = self.backlogs.lock().unwrap_or_else(PoisonError::into_inner);
+        let backlogs = kept.get(&self.commits, read)?;
+        if backlogs.iter().map(|(peer, _)| peer).eq(peers) {
+            return Ok(backlogs);
+        }
+        kept.forget();
+        kept.get(&self.commits, read)
     }
 
     /// How long a path must be quiet.

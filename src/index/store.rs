@@ -58,6 +58,11 @@ pub struct Store {
 }
 
 impl Store {
+    /// True if something was written since the last commit.
+    pub fn has_changes(&self) -> bool {
+        !self.reads.conn.is_autocommit()
+    }
+
     /// Returns the database's file, for [`Reader::open`].
     pub fn path(&self) -> &Path {
         &self.reads.path
@@ -240,9 +245,9 @@ impl Store {
         &mut self,
         writes: impl FnOnce(&Self) -> Result<(), IndexError>,
     ) -> Result<(), IndexError> {
-        let begun = match self.reads.conn.is_autocommit() {
-            true => self.run("BEGIN IMMEDIATE", []).map(drop),
-            false => Ok(()),
+        let begun = match self.has_changes() {
+            true => Ok(()),
+            false => self.run("BEGIN IMMEDIATE", []).map(drop),
         };
         let done = begun.and_then(|()| writes(self));
         if done.is_err() {
@@ -272,7 +277,7 @@ impl Store {
         self.forget();
         // Some errors have ended the transaction already. ROLLBACK ends it even where it reports an
         // error, and the caller has one to tell that says more.
-        if !self.reads.conn.is_autocommit() {
+        if self.has_changes() {
             drop(self.run("ROLLBACK", []));
         }
     }
@@ -490,7 +495,7 @@ impl Index for Store {
     }
 
     fn commit(&mut self) -> Result<(), IndexError> {
-        if self.reads.conn.is_autocommit() {
+        if !self.has_changes() {
             return Ok(());
         }
         let done = self.store_totals().and_then(|()| self.run("COMMIT", []).map(drop));
