@@ -7,6 +7,7 @@
 
 /// True if the deliberate bug of this name is on: never without the feature `mutants`.
 #[cfg(feature = "mutants")]
+#[macro_export]
 macro_rules! mutant {
     ($name:ident) => {
         $crate::mutants::is_on($crate::mutants::Mutant::$name)
@@ -15,6 +16,7 @@ macro_rules! mutant {
 
 /// True if the deliberate bug of this name is on: never without the feature `mutants`.
 #[cfg(not(feature = "mutants"))]
+#[macro_export]
 macro_rules! mutant {
     ($name:ident) => {
         false
@@ -93,13 +95,6 @@ mod list {
             impl Mutant {
                 /// All of them.
                 pub const ALL: &[Mutant] = &[$(Mutant::$name,)*];
-
-                /// Those whose few failures cannot be told from those of the open defects yet.
-                pub const FAINT: &[Mutant] = &[
-                    Mutant::IgnoreUnknownTombstones,
-                    Mutant::CompareDots,
-                    Mutant::SkipIntentRecovery,
-                ];
 
                 /// Returns what is wrong, in words.
                 pub fn what(self) -> &'static str {

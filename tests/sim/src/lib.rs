@@ -7,22 +7,6 @@
 //! **May not:** have an engine, merge, apply or transfer code of its own.
 #![forbid(unsafe_code)]
 
-/// True if the deliberate bug of this name is on: never without the feature `mutants`.
-#[cfg(feature = "mutants")]
-macro_rules! mutant {
-    ($name:ident) => {
-        recsync::mutants::is_on(recsync::mutants::Mutant::$name)
-    };
-}
-
-/// True if the deliberate bug of this name is on: never without the feature `mutants`.
-#[cfg(not(feature = "mutants"))]
-macro_rules! mutant {
-    ($name:ident) => {
-        false
-    };
-}
-
 pub mod campaign;
 pub mod disk;
 pub mod fs;

@@ -190,7 +190,7 @@ impl Node {
     /// (`daemon/witness.rs`), and the index starts over.
     pub fn restore_index(&mut self) {
         match self.copy.take() {
-            Some(copy) if mutant!(ReuseSeq) => self.index = copy,
+            Some(copy) if recsync::mutant!(ReuseSeq) => self.index = copy,
             Some(_) => self.lose_index(),
             None => {}
         }
@@ -296,7 +296,7 @@ impl Node {
         let mut wants = Wants::default();
         let Some(life) = &mut self.life else { return Ok(wants) };
         let told = lock(&self.chronicle).story.tells_everything();
-        if mutant!(CommitLate) {
+        if recsync::mutant!(CommitLate) {
             self.index.commit()?;
         }
         let mut effects = Vec::new();
@@ -326,7 +326,7 @@ impl Node {
         self.rows.after(&self.index, &[], &pumped);
         effects.extend(pumped);
         self.in_doubt &= life.engine.doubts_files();
-        if !mutant!(CommitLate) {
+        if !recsync::mutant!(CommitLate) {
             self.index.commit()?;
         }
         if !invariants::is_bounded(life.engine.load()) {
@@ -476,7 +476,7 @@ impl Life {
                 if op.action == Action::Remove && is_file {
                     self.removing.insert(op.id);
                 }
-                if mutant!(MuteEcho) {
+                if recsync::mutant!(MuteEcho) {
                     let until = Duration::from_secs(1) + now;
                     self.muted.insert(op.path.clone(), until);
                 }

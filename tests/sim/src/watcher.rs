@@ -55,7 +55,7 @@ impl Watcher {
             reports.push(Report::Scan(path));
         }
         let notices = tree.disk().fs.take_notices();
-        if notices.len() > self.room && mutant!(IgnoreOverflow) {
+        if notices.len() > self.room && recsync::mutant!(IgnoreOverflow) {
             return Vec::new();
         }
         if notices.len() > self.room {
