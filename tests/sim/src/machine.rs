@@ -266,8 +266,10 @@ impl Meanwhile for Machine {
         walk(fs, ROOT, &[], &mut |path, id| {
             let is_poisoned =
                 poisoned.get(path) == Some(&fs.stat(id)) && before.get(path) != after.get(path);
-            if is_poisoned || fs.is_rotten(id) {
-                chronicle.oracle.rot(&self.name, path);
+            if let Ok(bytes) = fs.bytes(id)
+                && (is_poisoned || fs.is_rotten(id))
+            {
+                chronicle.oracle.overlooked(&self.name, path, bytes);
             }
         });
         for (path, seen) in before {

@@ -96,13 +96,12 @@ pub struct Oracle {
     /// What a power cut left under a name, by node, and what had been there: who takes away the one has taken
     /// away the other.
     left: BTreeMap<(String, Vec<u8>, Digest), Digest>,
-    /// What a node has taken for what it knows, by its stat: bytes changed to as many others under the old
-    /// mtime while nobody heard of it, in a file whose mode or owner was changed too. Only who reads all files
-    /// finds that (`verify --deep`), and a scan does not read what `chown -R` touched.
+    /// What a node takes for what it knows, by its stat: bytes changed to as many others under the old
+    /// mtime while nobody heard of it, in a file whose mode or owner was changed too, for a scan does not read
+    /// what `chown -R` touched; and what a power cut left under the very stat that was, be it a part of what
+    /// the kernel had said is on the disk, or what a user had just written. Only who reads all files finds
+    /// that (`verify --deep`): the next version puts it in the trash.
     overlooked: BTreeSet<(String, Vec<u8>, Digest)>,
-    /// Files that lost bytes of which the kernel had said that they are on the disk, and look as before: only
-    /// who reads them all finds that (`verify --deep`).
-    rotten: BTreeSet<(String, Vec<u8>)>,
     /// What was found wrong, in words.
     wrongs: Vec<String>,
 }
@@ -175,12 +174,7 @@ impl Oracle {
         self.revive(path);
     }
 
-    /// A file has other bytes than the disk was said to have, and the same stat.
-    pub fn rot(&mut self, node: &str, path: &[u8]) {
-        self.rotten.insert((node.to_owned(), path.to_vec()));
-    }
-
-    /// A node has taken these bytes at a path for those that it knows.
+    /// A node takes these bytes at a path for those that it knows.
     pub fn overlooked(&mut self, node: &str, path: &[u8], bytes: &[u8]) {
         self.overlooked.insert((node.to_owned(), path.to_vec(), digest(bytes)));
     }
@@ -380,9 +374,8 @@ impl Oracle {
             for path in paths {
                 let (here, there) = (tree.get(path), theirs.get(path));
                 let is_unseen = |node: &String, seen: Option<&Seen>| {
-                    self.rotten.contains(&(node.clone(), path.clone()))
-                        || matches!(seen, Some(Seen { what: SeenBody::File(digest, _), .. })
-                            if self.overlooked.contains(&(node.clone(), path.clone(), *digest)))
+                    matches!(seen, Some(Seen { what: SeenBody::File(digest, _), .. })
+                        if self.overlooked.contains(&(node.clone(), path.clone(), *digest)))
                 };
                 if here != there && !is_unseen(first, here) && !is_unseen(other, there) {
                     self.wrong(format!(

@@ -10,7 +10,7 @@ use recsync_sim::world::play;
 const HISTORIES: u64 = 1_000;
 
 /// Histories that once ended wrong, and what was wrong.
-const ONCE_WRONG: [(&str, &[u64]); 24] = [
+const ONCE_WRONG: [(&str, &[u64]); 25] = [
     ("a directory whose mode was set as recsync made it had two modes", &[31]),
     (
         "what was written to a new file in the instant in which it was taken back was lost",
@@ -61,6 +61,10 @@ const ONCE_WRONG: [(&str, &[u64]); 24] = [
     (
         "what recovery could not settle stayed in .recsync/tmp until the next start",
         &[4_026_628, 4_047_287],
+    ),
+    (
+        "what a power cut left under the stat that was, and a later version replaced, was lost",
+        &[4_005_557, 4_059_282],
     ),
 ];
 
