@@ -70,6 +70,8 @@ struct Object {
     writers: u32,
     /// A user made it or wrote to it last.
     by_user: bool,
+    /// A user gave it the name that it has.
+    named_by_user: bool,
 }
 
 /// What changed, as the kernel tells a watcher of the directory.
@@ -542,9 +544,33 @@ impl Fs {
             let Some(&next) = found else { return false };
             at = next;
         }
+        at == id && self.has_durable_bytes(id)
+    }
+
+    /// True if a power cut now would leave this file, whole, under another name, and all that keeps it from the
+    /// one that it has is that users gave it, or a directory above it, that name since.
+    pub fn is_durable_elsewhere(&self, id: Id) -> bool {
+        let mut at = id;
+        while let Some((dir, name)) = self.name_of(at) {
+            let durable = self.durable_names.get(&dir).and_then(|names| names.get(name));
+            if durable != Some(&at) && !self.object(at).named_by_user {
+                return false;
+            }
+            at = dir;
+        }
+        self.has_durable_name_below(ROOT, id) && self.has_durable_bytes(id)
+    }
+
+    fn has_durable_bytes(&self, id: Id) -> bool {
         let object = self.object(id);
         let whole = self.bytes(id).is_ok_and(|bytes| *bytes == object.durable_bytes);
-        at == id && (whole || object.poisoned)
+        whole || object.poisoned
+    }
+
+    fn has_durable_name_below(&self, dir: Id, id: Id) -> bool {
+        let names = self.durable_names.get(&dir).into_iter().flatten();
+        let mut of_users = names.filter(|(name, _)| dir != ROOT || name.as_slice() != b".recsync");
+        of_users.any(|(_, &at)| at == id || self.has_durable_name_below(at, id))
     }
 
     fn commit_through(&mut self, position: u64) {
@@ -692,6 +718,7 @@ impl Fs {
                 handles: 0,
                 writers: 0,
                 by_user: self.user_acts,
+                named_by_user: self.user_acts,
             },
         );
         id
@@ -718,9 +745,11 @@ impl Fs {
                 }
             }
             if let Some(id) = id {
+                let by_user = self.user_acts;
                 let object = self.object_mut(*id);
                 object.parent = Some((*dir, name.clone()));
                 object.linked = true;
+                object.named_by_user = by_user;
             }
         }
         let position = self.position() + 1;
@@ -914,6 +943,27 @@ mod tests {
             rotten += usize::from(fs.is_rotten(file));
         }
         assert!(rotten > 0);
+    }
+
+    #[test]
+    fn what_a_user_takes_away_and_back_while_it_is_synced_is_durable_under_the_other_name() {
+        for by_user in [true, false] {
+            let mut fs = fs();
+            fs.make_dir(ROOT, b".recsync", 0o755).unwrap();
+            let own = fs.resolve(&[b".recsync"]).unwrap();
+            let file = fs.create(own, b"temp", 0o644).unwrap();
+            fs.write_at(file, 0, b"call").unwrap();
+            fs.sync(file);
+            fs.rename((own, b"temp"), (ROOT, b"a"), RenameHow::NoReplace).unwrap();
+            assert!(!fs.is_durable_elsewhere(file), "recsync has named it");
+            fs.user_acts = by_user;
+            fs.rename((ROOT, b"a"), (ROOT, b"b"), RenameHow::NoReplace).unwrap();
+            assert!(!fs.is_durable_elsewhere(file), "it has no name of the share's yet");
+            fs.sync_dir(ROOT);
+            fs.rename((ROOT, b"b"), (ROOT, b"a"), RenameHow::NoReplace).unwrap();
+            assert!(!fs.is_durable(&[b"a"], file));
+            assert_eq!(fs.is_durable_elsewhere(file), by_user);
+        }
     }
 
     #[test]

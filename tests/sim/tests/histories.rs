@@ -10,7 +10,7 @@ use recsync_sim::world::play;
 const HISTORIES: u64 = 1_000;
 
 /// Histories that once ended wrong, and what was wrong.
-const ONCE_WRONG: [(&str, &[u64]); 25] = [
+const ONCE_WRONG: [(&str, &[u64]); 26] = [
     ("a directory whose mode was set as recsync made it had two modes", &[31]),
     (
         "what was written to a new file in the instant in which it was taken back was lost",
@@ -65,6 +65,10 @@ const ONCE_WRONG: [(&str, &[u64]); 25] = [
     (
         "what a power cut left under the stat that was, and a later version replaced, was lost",
         &[4_005_557, 4_059_282],
+    ),
+    (
+        "what a user took away and back as its name was synced was acknowledged as there",
+        &[4_046_402],
     ),
 ];
 
