@@ -222,6 +222,17 @@ impl Engine {
         if self.locked.contains(path) || unseen {
             return Ok(());
         }
+        let comes = winner.as_ref().filter(|_| step == Step::Install);
+        if let Some(winner) = comes
+            && entry.record.context.len() > 1
+            && self.is_kept(cx, path, &entry, &winner.content)?
+        {
+            // It had lost to one that is gone by now, and lives on under its copy's name.
+            self.remember_wanted(cx, path, &entry)?;
+            self.drop_kept(cx, path, entry)?;
+            self.reconsider(cx, path)?;
+            return self.reconsider_above(cx, path);
+        }
         if self.retries.waits(path, cx.now.mono) && bytes.is_none() {
             self.settle_owed(path, AckState::Held);
             return Ok(());
@@ -398,9 +409,9 @@ impl Engine {
         Ok(None)
     }
 
-    /// Drops losing versions whose bytes are installed here under their copies' names: what was
-    /// stopped or failed after the copy was made and before that was noted. Left in the record, such
-    /// a version would come back with the winner's end.
+    /// Drops versions that lost and whose bytes are installed here under their copies' names: what was
+    /// stopped, failed or ended in doubt after the copy was made and before that was noted. Left in the
+    /// record, such a version would come back with the winner's end.
     fn drop_kept(
         &mut self,
         cx: &mut Cx<'_>,

@@ -1217,6 +1217,36 @@ fn a_conflict_copy_that_was_made_but_not_noted_ends_the_conflict() {
     }
 }
 
+/// What was kept by an exchange that ended in doubt does not come back under the name it lost, be the winner gone
+/// before the copy was looked at.
+#[test]
+fn a_loser_that_was_kept_in_doubt_does_not_come_back_with_the_winners_end() {
+    let mut world = World::pair();
+    world.cut(0, 1);
+    world.write(0, "c.wav", "mine");
+    world.settle();
+    world.write(1, "c.wav", "yours");
+    world.settle();
+    let call = path("c.wav");
+    let copy = copy_path(&call, &world.nodes[0].entry("c.wav").record.values[0], Digits::Eight);
+    // Nobody can look at the copy until the delete was noted.
+    world.nodes[0].disk.unsure.insert(call.clone());
+    world.nodes[0].disk.shows.insert(call.clone(), denied());
+    world.nodes[0].disk.shows.insert(copy.clone(), denied());
+    world.link(0, 1);
+    world.run_for(SECOND);
+    world.remove(0, "c.wav");
+    world.nodes[0].disk.shows.remove(&call);
+    world.run_for(10 * SECOND);
+    world.nodes[0].disk.shows.clear();
+    world.settle();
+    world.check_quiet();
+    for of in [0, 1] {
+        world.check_absent(of, "c.wav");
+        world.check_file(of, &copy.to_string(), "mine");
+    }
+}
+
 #[test]
 fn a_directory_in_place_of_a_file_is_looked_at_before_what_is_deep_in_it() {
     let mut world = World::pair();
@@ -1367,7 +1397,7 @@ fn what_was_replaced_in_doubt_is_not_acknowledged_as_there() {
     world.nodes[1].disk.unsure.insert(call.clone());
     world.nodes[1].disk.shows.insert(call.clone(), denied());
     let copy = copy_path(&call, &world.nodes[1].entry("call.wav").record.values[0], Digits::Eight);
-    world.nodes[0].disk.refuses.insert(copy, TreeError::Denied);
+    world.nodes[0].disk.refuses.insert(copy.clone(), TreeError::Denied);
     world.link(0, 1);
     world.run_for(SECOND);
     assert_eq!(world.nodes[1].entry("call.wav").installed.unwrap().content, file(b"hello"));
@@ -1384,9 +1414,9 @@ fn what_was_replaced_in_doubt_is_not_acknowledged_as_there() {
     assert!(!durable(&world), "the other one has its name");
     world.nodes[1].disk.shows.clear();
     world.nodes[0].disk.refuses.clear();
-    // Each has asked the other one for what it has itself by now, under the copy's name.
     world.run_for(Duration::from_secs(120));
-    world.check_file(0, "call.wav", "hello");
+    world.check_absent(0, "call.wav");
+    world.check_file(0, &copy.to_string(), "hello");
     world.check_quiet();
 }
 
