@@ -113,7 +113,7 @@ impl Engine {
         before: &Entry,
     ) -> Result<(), IndexError> {
         let is_free = before.pending && before.installed.is_none();
-        if !is_free || self.knows_disk() && !self.is_under_way(path) {
+        if !is_free || self.knows_disk() && !self.may_be_put(path) {
             return Ok(());
         }
         let winner = version::winner(&before.record, cx.index.has_live_below(path)?);
@@ -273,9 +273,18 @@ impl Engine {
     /// True if what is at a path may be another thing than what is noted: an operation is under way there or
     /// below, or a look to come.
     fn is_under_way(&self, path: &SharePath) -> bool {
-        self.settle.contains(path)
-            || self.looking.contains_key(path)
-            || self.locked.contains(path)
-            || self.is_changing_below(path)
+        self.settle.contains(path) || self.looking.contains_key(path) || self.is_changing_at(path)
+    }
+
+    /// True if this node may have put something at a path of a disk that is known: an operation is under way there or
+    /// below, or what a scan found there is still to be looked at. Where the watcher saw users, they did it.
+    fn may_be_put(&self, path: &SharePath) -> bool {
+        let looked_at = self.looking.get(path).map(|dirt| dirt.noticed);
+        let noticed = looked_at.or(self.settle.noticed(path));
+        noticed == Some(Noticed::Scan) || self.is_changing_at(path)
+    }
+
+    fn is_changing_at(&self, path: &SharePath) -> bool {
+        self.locked.contains(path) || self.is_changing_below(path)
     }
 }

@@ -145,6 +145,11 @@ impl Settle {
         self.paths.contains_key(path)
     }
 
+    /// Returns how it was noticed that a path is dirty, if it is.
+    pub fn noticed(&self, path: &SharePath) -> Option<Noticed> {
+        self.paths.get(path).map(|(dirt, _)| dirt.noticed)
+    }
+
     /// True if a directory or something below it is dirty.
     pub fn has_at_or_below(&self, dir: &SharePath) -> bool {
         let next = self.paths.range::<SharePath, _>(dir..).next();

@@ -1715,6 +1715,33 @@ fn a_copy_renamed_to_where_its_bytes_are_wanted_is_a_change() {
     assert!(world.nodes[0].disk.objects.values().any(|object| is_there(&object.what)));
 }
 
+/// Nor do bytes that were to be put somewhere, and never were, make what users put there this node's own: somebody was
+/// writing to that name until then.
+#[test]
+fn a_copy_renamed_to_a_name_that_waited_for_its_bytes_is_a_change() {
+    let mut world = World::pair();
+    world.write(1, "call", "mine");
+    world.open(1, "call");
+    for name in ["call", "copy"] {
+        world.write(0, name, "hello");
+        world.touch(0, name, 7);
+    }
+    world.run_for(SECOND);
+    world.write(0, "call", "goodbye");
+    world.run_for(SECOND);
+    world.check_file(1, "copy", "hello");
+    world.check_file(1, "call", "mine");
+    // That the old name is gone is known before the new one can be looked at.
+    blind(&mut world, "call");
+    world.rename(1, "copy", "call");
+    world.run_for(SECOND);
+    see(&mut world);
+    world.settle();
+    world.check_quiet();
+    let is_there = |what: &What| *what == What::File(b"hello".to_vec());
+    assert!(world.nodes[0].disk.objects.values().any(|object| is_there(&object.what)));
+}
+
 /// A passing error in a scan must not hide a file until the next one, a day later.
 #[test]
 fn what_a_scan_could_not_look_at_is_scanned_again_ever_more_rarely() {
