@@ -560,8 +560,12 @@ impl Engine {
             let mtime_ns = Register { value: fingerprint.mtime_ns, stamp: stamp.clone() };
             let (dot, content, lacks) = (self.dot(seq), content.clone(), BTreeSet::new());
             let value = Value { dot, stamp, content, mtime_ns, lacks };
+            let was_dead = entry.record.is_tombstone();
             version::write(&mut entry.record, None, value);
             self.log(cx, path, entry, seq, dirt, Some(fingerprint.ctime_ns))?;
+            if was_dead {
+                self.reconsider_above(cx, path)?;
+            }
         } else {
             cx.put(path, entry)?;
         }

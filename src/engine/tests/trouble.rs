@@ -439,6 +439,29 @@ fn what_is_left_of_a_file_wins_only_if_nobody_has_more_of_it() {
     }
 }
 
+/// What lost bytes here and was deleted elsewhere meanwhile is kept, and so is the directory that was to go with it.
+#[test]
+fn what_is_left_of_a_file_that_was_deleted_elsewhere_keeps_its_directory() {
+    let mut world = with_calls(1);
+    world.cut(0, 1);
+    world.remove(1, "d");
+    world.run_only(1, world.now + SECOND);
+    cut_short(&mut world, "d/0.wav", "ca");
+    world.restart(0);
+    world.nodes[0].engine.doubt_files();
+    let disk = &mut world.nodes[0].disk;
+    disk.shows.insert(path("d/0.wav"), denied());
+    disk.unreadable.insert(path("d/0.wav"));
+    world.link(0, 1);
+    world.run_for(SECOND);
+    let disk = &mut world.nodes[0].disk;
+    disk.shows.clear();
+    disk.unreadable.clear();
+    world.settle();
+    world.check_quiet();
+    [0, 1].iter().for_each(|of| world.check_file(*of, "d/0.wav", "ca"));
+}
+
 #[test]
 fn a_node_without_room_takes_nothing_new_and_goes_on_with_all_else() {
     let mut world = with_calls(4);
