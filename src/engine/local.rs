@@ -424,7 +424,9 @@ impl Engine {
             (
                 Local::Refresh | Local::Metadata { .. },
                 Look::Found { content, fingerprint, owner },
-            ) if self.has_another_name(cx, path, &entry, content, fingerprint)? => {
+            ) if self.has_another_name(cx, path, &entry, content, fingerprint)?
+                || self.is_chosen(cx, path, &entry, content, fingerprint, dirt)? =>
+            {
                 // Whoever takes the other name away has put its bytes here, and knows of no other
                 // version: that is a change, though the bytes are the same.
                 let object = installed(content.clone(), fingerprint, owner.as_ref());
@@ -673,13 +675,28 @@ impl Engine {
         content: &Content,
         found: &Fingerprint,
     ) -> Result<bool, IndexError> {
-        let is_known = |known: &Installed| {
-            (known.fingerprint.fs, known.fingerprint.ino) == (found.fs, found.ino)
-        };
-        if content.is_dir() || entry.installed.as_ref().is_some_and(is_known) {
+        if content.is_dir() || is_same_object(entry, found) {
             return Ok(false);
         }
         Ok(!other_names(cx, path, content, found)?.is_empty())
+    }
+
+    /// True if users were seen to put another object with the same bytes in the place of what is installed
+    /// and is to make room for something else: they want these.
+    fn is_chosen(
+        &self,
+        cx: &Cx<'_>,
+        path: &SharePath,
+        entry: &Entry,
+        content: &Content,
+        found: &Fingerprint,
+        dirt: Dirt,
+    ) -> Result<bool, IndexError> {
+        if dirt.noticed == Noticed::Scan || content.is_dir() || is_same_object(entry, found) {
+            return Ok(false);
+        }
+        let wanted = version::winner(&entry.record, cx.index.has_live_below(path)?);
+        Ok(wanted.is_none_or(|wanted| wanted.content != *content))
     }
 
     /// If the object found has the inode and the content of one installed under another name,
@@ -934,6 +951,12 @@ impl Engine {
             }
         }
     }
+}
+
+/// True if the object found is the one that was installed.
+fn is_same_object(entry: &Entry, found: &Fingerprint) -> bool {
+    let object = |stat: &Fingerprint| (stat.fs, stat.ino);
+    entry.installed.as_ref().is_some_and(|known| object(&known.fingerprint) == object(found))
 }
 
 /// Writes an owner that is another than the record's. True if it is.

@@ -1765,6 +1765,35 @@ fn a_copy_renamed_to_a_name_that_waited_for_its_bytes_is_a_change() {
     assert!(world.nodes[0].disk.objects.values().any(|object| is_there(&object.what)));
 }
 
+/// Who puts a conflict copy in the place of the version that it keeps has chosen that one, though the bytes are the same
+/// and a newer version was to come there: they have no other name then.
+#[test]
+fn a_copy_renamed_over_its_own_bytes_that_were_to_go_is_a_change() {
+    for is_dressed in [false, true] {
+        let mut world = World::pair();
+        for name in ["call", "copy"] {
+            world.write(1, name, "hello");
+            if !is_dressed {
+                world.touch(1, name, 7);
+            }
+        }
+        world.settle();
+        world.nodes[1].disk.refuses.insert(path("call"), TreeError::Denied);
+        world.write(0, "call", "goodbye");
+        world.run_for(SECOND);
+        // That the old name is gone is known before the new one can be looked at.
+        blind(&mut world, "call");
+        world.rename(1, "copy", "call");
+        world.run_for(SECOND);
+        see(&mut world);
+        world.nodes[1].disk.refuses.clear();
+        world.settle();
+        world.check_quiet();
+        world.check_file(0, "call", "hello");
+        assert_eq!(world.nodes[0].conflicts(), 1, "he knew nothing of the newer one");
+    }
+}
+
 /// A passing error in a scan must not hide a file until the next one, a day later.
 #[test]
 fn what_a_scan_could_not_look_at_is_scanned_again_ever_more_rarely() {

@@ -10,7 +10,7 @@ use recsync_sim::world::play;
 const HISTORIES: u64 = 1_000;
 
 /// Histories that once ended wrong, and what was wrong.
-const ONCE_WRONG: [(&str, &[u64]); 30] = [
+const ONCE_WRONG: [(&str, &[u64]); 31] = [
     ("a directory whose mode was set as recsync made it had two modes", &[31]),
     (
         "what was written to a new file in the instant in which it was taken back was lost",
@@ -73,6 +73,7 @@ const ONCE_WRONG: [(&str, &[u64]); 30] = [
     ("a loser that was kept in doubt came back with the winner's end", &[4_033_922]),
     ("a copy renamed to a name that had waited for its bytes was taken for these", &[4_018_837]),
     ("bytes under the stat of others, after a power cut, were to be told from these", &[4_059_282]),
+    ("a copy renamed over the same bytes that were to make room was in the trash", &[4_076_876]),
     ("what a power cut left of a file that was deleted kept no directory", &[4_073_137]),
 ];
 
