@@ -258,10 +258,8 @@ fn put_back<T: Tree>(
             return Err(bring(tree, &temp, &path).map_or(Undone::Changed, |_| why));
         }
         Err(_) => {
-            return move_displaced(tree, op, expect, &temp).map_err(|_| {
-                keep(tree, op, &temp);
-                Undone::Changed
-            });
+            return move_displaced(tree, op, expect, &temp)
+                .or_else(|_| if keep(tree, op, &temp) { Ok(None) } else { Err(Undone::Changed) });
         }
         Ok(()) => {}
     }
@@ -372,7 +370,7 @@ fn rename<T: Tree>(
     expect_at(tree, &from, from_expect)?;
     tree.rename(&from, &path).map_err(refused)?;
     Failpoint::Renamed.hit();
-    let moved = tree.stat(&path);
+    let moved = tree.stat(&path).unwrap_or(*from_expect);
     let dressed = expect_object_at(tree, &path, from_expect)
         .and_then(|()| dress.put_on(tree, &path, from_expect));
     match dressed {
@@ -386,10 +384,27 @@ fn rename<T: Tree>(
         }
         Err(why) => {
             // What somebody put under the new name since stays there. If the old name is taken again,
-            // what was moved keeps the new one.
-            let is_it = moved.is_ok_and(|moved| has_object(tree, &path, &moved));
-            let is_back = is_it && tree.rename(&path, &from).is_ok();
-            Err(if is_back { why } else { Undone::Changed })
+            // or the way back refused, what was moved keeps the new one.
+            let object = |stat: &Fingerprint| (stat.fs, stat.ino);
+            match tree.stat(&path) {
+                Ok(found) if object(&found) == object(&moved) => {
+                    if tree.rename(&path, &from).is_ok() {
+                        return Err(why);
+                    }
+                }
+                Ok(_) | Err(TreeError::NotFound) => return Err(Undone::Changed),
+                Err(_) => {}
+            }
+            if object(&moved) != object(from_expect) {
+                return Err(Undone::Changed);
+            }
+            let mtime_ns = dress.mtime_ns.unwrap_or(from_expect.mtime_ns);
+            let mode = dress.mode.unwrap_or(from_expect.mode);
+            let left = Fingerprint { mtime_ns, mode, ..*from_expect };
+            let mut switched = Switched::new(Left::Object(left));
+            switched.touch(&from);
+            switched.touch(&path);
+            Ok(switched)
         }
     }
 }
@@ -503,11 +518,6 @@ fn is_dressed(wanted: &Fingerprint, after: &Fingerprint) -> bool {
     let lost_ns = wanted.mtime_ns.saturating_sub(after.mtime_ns);
     let same_file = after.size == wanted.size && (0..COARSEST_NS).contains(&lost_ns);
     permissions && (wanted.kind == Kind::Dir || same_file)
-}
-
-/// True if a name holds this very object, whatever became of it.
-fn has_object<T: Tree>(tree: &T, place: &Place, object: &Fingerprint) -> bool {
-    tree.stat(place).is_ok_and(|found| (found.fs, found.ino) == (object.fs, object.ino))
 }
 
 /// Checks that a name holds the expected object, and that nobody writes to it.

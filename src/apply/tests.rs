@@ -760,12 +760,13 @@ fn what_somebody_does_is_not_lost_though_the_way_back_fails() {
 /// Else what was put would be taken for somebody's here.
 #[test]
 fn what_is_said_not_to_be_replaced_is_not_though_the_way_back_fails() {
-    let replaces = |scenario: &Scenario| {
+    let puts = |scenario: &Scenario| {
         let (_, op) = scenario.begin();
-        op.displaced.is_some() && !matches!(op.action, Action::Remove | Action::Move { .. })
+        let is_move = matches!(op.action, Action::Move { .. });
+        is_move || op.displaced.is_some() && op.action != Action::Remove
     };
-    for scenario in scenarios().into_iter().filter(replaces) {
-        for (step, count) in (0..).flat_map(|step| [(step, 1), (step, 2)]) {
+    for scenario in scenarios().into_iter().filter(puts) {
+        for (step, count) in (0..).flat_map(|step| [(step, 1), (step, 2), (step, 3)]) {
             let (share, op) = scenario.begin();
             let faulty = Faulty::new(&share.tree, step, Fault::Fail(count));
             let outcome = one(run(&faulty, vec![op]), ID);
