@@ -9,7 +9,6 @@ use std::sync::Arc;
 
 use recsync::engine::{Hint, Load, Look, MaxDelete, version};
 use recsync::index::{Entry, IndexRead, Installed, Memory};
-use recsync::tree::Fingerprint;
 use recsync_proto::message::{Ack, AckState, Announcement};
 use recsync_proto::record::hash_of;
 use recsync_proto::{Content, Dot, SharePath};
@@ -129,8 +128,8 @@ impl Removals {
     }
 }
 
-/// Returns what a file holds if a look did not read it, as only its mode or owner and the ctime seemed to
-/// have changed, and it holds something else than is known.
+/// Returns what a file holds if a look did not read it, as only its mode or owner and the ctime, or the ctime
+/// alone, seemed to have changed, and it holds something else than is known.
 pub fn overlooked<'a>(
     fs: &'a Fs,
     path: &SharePath,
@@ -139,10 +138,9 @@ pub fn overlooked<'a>(
     look: &Look,
 ) -> Option<&'a [u8]> {
     let Look::Found { content, fingerprint, .. } = look else { return None };
-    let known = installed.filter(|known| hint == Hint::Attributes && known.content == *content)?;
     let Content::File { hash, .. } = content else { return None };
-    let dress = |stat: &Fingerprint| (stat.mode, stat.uid, stat.gid);
-    if dress(&known.fingerprint) == dress(fingerprint) {
+    let is_known = installed.is_some_and(|known| known.content == *content);
+    if hint != Hint::Attributes || !is_known {
         return None;
     }
     let id = fs.resolve(&names(path)).ok().filter(|id| fs.stat(*id) == *fingerprint)?;
