@@ -270,9 +270,9 @@ fn what(args: &Args, workload: Workload, many: u64) -> String {
             LIMIT as f64 / 1e6
         ),
         Workload::Many => format!(
-            "{many} files of 8 bytes, the same on both nodes; once. Both nodes are started again with warm caches \
-             (both at the same time, on this one machine); idle for {} s; rsync's verification is `rsync -an \
-             --delete --itemize-changes`, which looks at sizes and mtimes.",
+            "{many} files of 8 bytes, the same on both nodes; once. Each node is started again with warm caches while \
+             the other one runs: the longer of both; idle for {} s; rsync's verification is `rsync -an --delete \
+             --itemize-changes`, which looks at sizes and mtimes.",
             args.idle_seconds
         ),
     }

@@ -432,8 +432,8 @@ pub enum Event {
         /// Bytes that need not cross the wire for it, and why.
         saved: Option<(Saved, u64)>,
     },
-    /// A file that lost bytes when the machine went down: the recorded version is fetched back, and
-    /// what is there is kept as a conflict copy; in the trash if it is empty.
+    /// A file whose bytes the disk changed, or the machine that went down: the recorded version is
+    /// fetched back, and what is there is kept as a conflict copy; in the trash if it is empty.
     Suspect {
         /// The path.
         path: SharePath,
