@@ -117,7 +117,6 @@ mod list {
         IgnoreUnknownTombstones: "a tombstone of an unknown path is not kept",
         LastDeleteWins: "a delete beats a change that it did not know of",
         BlindDelete: "a delete removes versions that its author did not see",
-        CompareDots: "versions are compared by dot, not by content",
         MtimeDecides: "the newest mtime decides, not the causal context",
         JoinedVectors: "concurrent versions are settled under the joined vector",
         CollapseInMerge: "merging keeps the winner only",

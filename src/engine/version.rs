@@ -78,10 +78,6 @@ pub fn delete(record: &mut Record, seen: &Content, dot: Dot) {
 /// Drops a content whose bytes live on under another name (a conflict copy): its values go, their
 /// dots stay known.
 pub fn drop_content(record: &mut Record, content: &Content) {
-    if mutant!(CompareDots) {
-        let last = record.values.iter().rposition(|value| value.content == *content);
-        return drop(last.map(|last| record.values.remove(last)));
-    }
     record.values.retain(|value| value.content != *content);
 }
 
