@@ -70,7 +70,10 @@ impl Said {
 /// A node tells a peer what became of a record of the peer's.
 pub fn acked(node: &Node, peer: &Node, ack: &Ack) -> Option<String> {
     let path = peer.index.at(ack.seq).ok()??;
-    if ack.state != AckState::Durable {
+    // What is said to an index that is gone is lost with its link.
+    let seen = node.index.peer(&peer.name).ok()?.seen;
+    let is_gone = seen.is_some_and(|(epoch, _)| epoch != peer.index.epoch());
+    if ack.state != AckState::Durable || is_gone {
         return None;
     }
     let told = entry(&peer.index, &path).record;

@@ -74,6 +74,9 @@ const ONCE_WRONG: &[(&str, &[u64])] = &[
     ("a copy renamed to a name that had waited for its bytes was taken for these", &[4_018_837]),
     ("a copy renamed over the same bytes that were to make room was in the trash", &[4_076_876]),
     ("what a power cut left of a file that was deleted kept no directory", &[4_073_137]),
+    ("what stood where a rename could not be taken back was taken for a user's", &[4_036_927]),
+    ("a write that an unread look passes over was to be told from what it replaced", &[4_079_989]),
+    ("what was said to an index that was gone was held against its successor", &[16_994, 38_183]),
 ];
 
 #[test]
