@@ -78,8 +78,7 @@ fn is_same_object(expect: &Fingerprint, found: &Fingerprint) -> bool {
 }
 
 fn is_same_dir(expect: &Fingerprint, found: &Fingerprint) -> bool {
-    expect.kind == Kind::Dir
-        && (found.kind, found.fs, found.ino) == (Kind::Dir, expect.fs, expect.ino)
+    expect.kind == Kind::Dir && found.kind == Kind::Dir && found.same_inode(expect)
 }
 
 /// Tells whether anyone has the object at a place open for writing. A file that may not even be

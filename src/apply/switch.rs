@@ -270,7 +270,7 @@ fn put_back<T: Tree>(
             // the latest, so it belongs there, and the other one is kept.
             let is_back = tree.exchange(&temp, &path).is_ok();
             // Whoever wrote to ours knew it: it has been put there.
-            let is_ours = (found.fs, found.ino) == (staged.stat.fs, staged.stat.ino);
+            let is_ours = found.same_inode(&staged.stat);
             let made = is_ours && is_back && keep(tree, op, &temp);
             if made { Ok(None) } else { Err(Undone::Changed) }
         }
@@ -373,21 +373,13 @@ fn rename<T: Tree>(
     let moved = tree.stat(&path).unwrap_or(*from_expect);
     let dressed = expect_object_at(tree, &path, from_expect)
         .and_then(|()| dress.put_on(tree, &path, from_expect));
-    match dressed {
-        Ok(Dressed { stat, object, owner_left }) => {
-            let mut switched = Switched::new(Left::Object(stat));
-            switched.touch(&from);
-            switched.touch(&path);
-            switched.metadata = object;
-            switched.owner_left = owner_left;
-            Ok(switched)
-        }
+    let Dressed { stat, object, owner_left } = match dressed {
+        Ok(dressed) => dressed,
         Err(why) => {
             // What somebody put under the new name since stays there. If the old name is taken again,
             // or the way back refused, what was moved keeps the new one.
-            let object = |stat: &Fingerprint| (stat.fs, stat.ino);
             match tree.stat(&path) {
-                Ok(found) if object(&found) == object(&moved) => {
+                Ok(found) if found.same_inode(&moved) => {
                     if tree.rename(&path, &from).is_ok() {
                         return Err(why);
                     }
@@ -395,18 +387,21 @@ fn rename<T: Tree>(
                 Ok(_) | Err(TreeError::NotFound) => return Err(Undone::Changed),
                 Err(_) => {}
             }
-            if object(&moved) != object(from_expect) {
+            if !moved.same_inode(from_expect) {
                 return Err(Undone::Changed);
             }
             let mtime_ns = dress.mtime_ns.unwrap_or(from_expect.mtime_ns);
             let mode = dress.mode.unwrap_or(from_expect.mode);
-            let left = Fingerprint { mtime_ns, mode, ..*from_expect };
-            let mut switched = Switched::new(Left::Object(left));
-            switched.touch(&from);
-            switched.touch(&path);
-            Ok(switched)
+            let stat = Fingerprint { mtime_ns, mode, ..*from_expect };
+            Dressed { stat, object: None, owner_left: None }
         }
-    }
+    };
+    let mut switched = Switched::new(Left::Object(stat));
+    switched.touch(&from);
+    switched.touch(&path);
+    switched.metadata = object;
+    switched.owner_left = owner_left;
+    Ok(switched)
 }
 
 fn metadata<T: Tree>(tree: &T, op: &Op, dress: Dress<'_>) -> Result<Switched<T::File>, Undone> {
@@ -457,7 +452,7 @@ impl Dress<'_> {
             }
             let stat = tree.stat(place).map_err(|_| Undone::Changed)?;
             let mtime_ns = self.mtime_ns.unwrap_or(expect.mtime_ns);
-            let is_it = (stat.kind, stat.fs, stat.ino) == (expect.kind, expect.fs, expect.ino);
+            let is_it = stat.kind == expect.kind && stat.same_inode(expect);
             // By its name: somebody may have put something else there in that instant.
             if !is_it || !is_dressed(&Fingerprint { mtime_ns, ..*expect }, &stat) {
                 return Err(Undone::Changed);

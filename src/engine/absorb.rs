@@ -179,7 +179,7 @@ fn same_content(installed: &Installed, now: &Fingerprint, owner: Option<&Owner>)
         return Local::Metadata { mode, mtime_ns, owner };
     }
     let unchanged = match installed.content {
-        Content::Dir => (before.fs, before.ino) == (now.fs, now.ino) && before.same_owner(now),
+        Content::Dir => before.same_inode(now) && before.same_owner(now),
         Content::File { .. } | Content::Symlink { .. } => before == now,
     };
     if unchanged { Local::Nothing } else { Local::Refresh }

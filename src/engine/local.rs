@@ -425,7 +425,7 @@ impl Engine {
                 Local::Refresh | Local::Metadata { .. },
                 Look::Found { content, fingerprint, owner },
             ) if self.has_another_name(cx, path, &entry, content, fingerprint)?
-                || self.is_chosen(cx, path, &entry, content, fingerprint, dirt)? =>
+                || is_chosen(cx, path, &entry, fingerprint, dirt)? =>
             {
                 // Whoever takes the other name away has put its bytes here, and knows of no other
                 // version: that is a change, though the bytes are the same.
@@ -679,24 +679,6 @@ impl Engine {
             return Ok(false);
         }
         Ok(!other_names(cx, path, content, found)?.is_empty())
-    }
-
-    /// True if users were seen to put another object with the same bytes in the place of what is installed
-    /// and is to make room for something else: they want these.
-    fn is_chosen(
-        &self,
-        cx: &Cx<'_>,
-        path: &SharePath,
-        entry: &Entry,
-        content: &Content,
-        found: &Fingerprint,
-        dirt: Dirt,
-    ) -> Result<bool, IndexError> {
-        if dirt.noticed == Noticed::Scan || content.is_dir() || is_same_object(entry, found) {
-            return Ok(false);
-        }
-        let wanted = version::winner(&entry.record, cx.index.has_live_below(path)?);
-        Ok(wanted.is_none_or(|wanted| wanted.content != *content))
     }
 
     /// If the object found has the inode and the content of one installed under another name,
@@ -955,8 +937,26 @@ impl Engine {
 
 /// True if the object found is the one that was installed.
 fn is_same_object(entry: &Entry, found: &Fingerprint) -> bool {
-    let object = |stat: &Fingerprint| (stat.fs, stat.ino);
-    entry.installed.as_ref().is_some_and(|known| object(&known.fingerprint) == object(found))
+    entry.installed.as_ref().is_some_and(|known| known.fingerprint.same_inode(found))
+}
+
+/// True if users were seen to put another file or link, found with the same content, in the place of what is
+/// installed and is to make room for something else: they want this content.
+fn is_chosen(
+    cx: &Cx<'_>,
+    path: &SharePath,
+    entry: &Entry,
+    found: &Fingerprint,
+    dirt: Dirt,
+) -> Result<bool, IndexError> {
+    let Some(known) = entry.installed.as_ref().filter(|known| !known.content.is_dir()) else {
+        return Ok(false);
+    };
+    if dirt.noticed == Noticed::Scan || is_same_object(entry, found) {
+        return Ok(false);
+    }
+    let wanted = version::winner(&entry.record, cx.index.has_live_below(path)?);
+    Ok(wanted.is_none_or(|wanted| wanted.content != known.content))
 }
 
 /// Writes an owner that is another than the record's. True if it is.

@@ -107,6 +107,11 @@ impl Fingerprint {
             == (other.kind, other.fs, other.ino, other.size, other.mtime_ns)
     }
 
+    /// True if the two are the same inode, whatever became of it.
+    pub fn same_inode(&self, other: &Fingerprint) -> bool {
+        (self.fs, self.ino) == (other.fs, other.ino)
+    }
+
     /// True if the two have the same owner and group.
     pub fn same_owner(&self, other: &Fingerprint) -> bool {
         (self.uid, self.gid) == (other.uid, other.gid)

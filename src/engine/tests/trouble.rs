@@ -1714,6 +1714,21 @@ fn a_version_that_lost_does_not_come_back_where_it_was_replaced_by_hand() {
     world.check_quiet();
 }
 
+/// The second node's user puts the copy in the call's place: that the old name is gone is known before the new one
+/// can be looked at.
+fn rename_copy_unseen(world: &mut World) {
+    blind(world, "call");
+    world.rename(1, "copy", "call");
+    world.run_for(SECOND);
+    see(world);
+}
+
+/// The first node has these bytes under some name.
+fn check_somewhere(world: &World, bytes: &str) {
+    let what = What::File(bytes.into());
+    assert!(world.nodes[0].disk.objects.values().any(|object| object.what == what), "{bytes}");
+}
+
 /// Who renames a conflict copy over the name that its bytes are still wanted for, by what is known here, puts
 /// them there: they have no other name then.
 #[test]
@@ -1734,8 +1749,7 @@ fn a_copy_renamed_to_where_its_bytes_are_wanted_is_a_change() {
     world.link(0, 1);
     world.settle();
     world.check_quiet();
-    let is_there = |what: &What| *what == What::File(b"goodbye".to_vec());
-    assert!(world.nodes[0].disk.objects.values().any(|object| is_there(&object.what)));
+    check_somewhere(&world, "goodbye");
 }
 
 /// Nor do bytes that were to be put somewhere, and never were, make what users put there this node's own: somebody was
@@ -1754,15 +1768,10 @@ fn a_copy_renamed_to_a_name_that_waited_for_its_bytes_is_a_change() {
     world.run_for(SECOND);
     world.check_file(1, "copy", "hello");
     world.check_file(1, "call", "mine");
-    // That the old name is gone is known before the new one can be looked at.
-    blind(&mut world, "call");
-    world.rename(1, "copy", "call");
-    world.run_for(SECOND);
-    see(&mut world);
+    rename_copy_unseen(&mut world);
     world.settle();
     world.check_quiet();
-    let is_there = |what: &What| *what == What::File(b"hello".to_vec());
-    assert!(world.nodes[0].disk.objects.values().any(|object| is_there(&object.what)));
+    check_somewhere(&world, "hello");
 }
 
 /// Who puts a conflict copy in the place of the version that it keeps has chosen that one, though the bytes are the same
@@ -1781,11 +1790,7 @@ fn a_copy_renamed_over_its_own_bytes_that_were_to_go_is_a_change() {
         world.nodes[1].disk.refuses.insert(path("call"), TreeError::Denied);
         world.write(0, "call", "goodbye");
         world.run_for(SECOND);
-        // That the old name is gone is known before the new one can be looked at.
-        blind(&mut world, "call");
-        world.rename(1, "copy", "call");
-        world.run_for(SECOND);
-        see(&mut world);
+        rename_copy_unseen(&mut world);
         world.nodes[1].disk.refuses.clear();
         world.settle();
         world.check_quiet();
