@@ -99,8 +99,8 @@ pub struct Oracle {
     /// What a node takes for what it knows, by its stat: bytes changed to as many others under the old
     /// mtime while nobody heard of it, in a file whose mode or owner was set too, for neither a scan nor the
     /// look that this brings reads what `chown -R` touched; and what a power cut left under the very stat that was, be it a part of what
-    /// the kernel had said is on the disk, or what a user had just written. Only who reads all files finds
-    /// that (`verify --deep`): the next version puts it in the trash.
+    /// the kernel had said is on the disk, or what a user had just written. Only who reads all files could
+    /// tell: the next version puts it in the trash.
     overlooked: BTreeSet<(String, Vec<u8>, Digest)>,
     /// What was found wrong, in words.
     wrongs: Vec<String>,
