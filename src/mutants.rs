@@ -24,7 +24,7 @@ macro_rules! mutant {
 }
 
 #[cfg(feature = "mutants")]
-pub use list::{Mutant, is_on, switch, wrongly_merged, wrongly_resolved};
+pub use list::{Mutant, is_on, switch, wrongly_merged, wrongly_planned, wrongly_resolved};
 
 #[cfg(feature = "mutants")]
 mod list {
@@ -32,7 +32,9 @@ mod list {
 
     use recsync_proto::{Content, Record};
 
+    use crate::engine::plan::Step;
     use crate::engine::version;
+    use crate::index::Entry;
 
     thread_local! {
         static ON: Cell<Option<Mutant>> = const { Cell::new(None) };
@@ -84,6 +86,18 @@ mod list {
         merged
     }
 
+    /// Returns what a wrong rule makes of the next step for a path, if one is on.
+    pub fn wrongly_planned(step: Step, entry: &Entry) -> Step {
+        let here = entry.installed.as_ref().map(|installed| &installed.content);
+        let is_file = matches!(here, Some(Content::File { .. }));
+        let twins = entry.record.values.iter().filter(|value| Some(&value.content) == here).count();
+        let stays = matches!(step, Step::Nothing | Step::Metadata { .. });
+        if mutant!(CompareDots) && is_file && stays && twins > 1 {
+            return Step::Replace { keep: true };
+        }
+        step
+    }
+
     macro_rules! mutants {
         ($($name:ident: $what:literal,)*) => {
             /// A deliberate bug.
@@ -117,6 +131,7 @@ mod list {
         IgnoreUnknownTombstones: "a tombstone of an unknown path is not kept",
         LastDeleteWins: "a delete beats a change that it did not know of",
         BlindDelete: "a delete removes versions that its author did not see",
+        CompareDots: "versions are compared by dot, not by content",
         MtimeDecides: "the newest mtime decides, not the causal context",
         JoinedVectors: "concurrent versions are settled under the joined vector",
         CollapseInMerge: "merging keeps the winner only",

@@ -18,13 +18,13 @@ use thiserror::Error;
 
 use super::run::sync_names;
 use super::switch::{make_above, move_to};
-use super::{exchanged_id, exchanged_name, is_same_object};
+use super::{exchanged_id, exchanged_name, is_same_object, writer_at};
 use crate::engine::{Hint, Input, Noticed};
 use crate::index::{IndexError, IndexRead, Intent, Write};
 use crate::observe::{ReadError, hash};
 use crate::sys::Failpoint;
 use crate::transfer::{transfer_name, transfer_of};
-use crate::tree::{Kind, Place, RootError, Tree, TreeError, trash_place};
+use crate::tree::{Kind, Place, RootError, Tree, TreeError, Writer, trash_place};
 
 /// Interrupted transfers are kept this long, by their ctime: whoever fetches the same bytes again
 /// goes on from there.
@@ -217,7 +217,11 @@ impl<'a, T: Tree> Recovery<'a, T> {
             Some(found) if is_same_object(&intent.expect, &found) => {
                 self.finish(intent, &temp, found.kind)
             }
-            Some(_) if self.holds(&temp, intent.staged.as_ref())? => {
+            Some(found) if self.holds(&temp, intent.staged.as_ref())? => {
+                // It may have been in the share, and have been opened there: once it is closed its bytes tell.
+                if writer_at(self.tree, &temp, found.kind)? == Writer::Some {
+                    return Err(TreeError::Io("somebody writes to what was staged".to_owned()));
+                }
                 self.drop_staged(intent, &temp)
             }
             Some(found) if found.kind == Kind::Dir => self.keep_in_trash(&temp, intent),

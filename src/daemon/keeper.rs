@@ -20,13 +20,13 @@ use super::service::crowded;
 use super::share::{Common, ToShare};
 use super::site::Site;
 use crate::config::MinFree;
-use crate::engine::conflict::{self, Copy, parse_copy};
+use crate::engine::conflict::{Copy, parse_copy};
 use crate::engine::{Hint, Input, Noticed};
 use crate::index::{IndexError, IndexRead as _, TrashKey, Trashed, Why, Write};
 use crate::sys;
 use crate::telemetry::events::Problem;
 use crate::telemetry::metrics::{self, PauseReason};
-use crate::trash::{self, Pass, Seen, Walk};
+use crate::trash::{self, Pass, Returned, Seen, Walk};
 use crate::tree::{Place, Space, Tree as _, TreeError};
 
 /// Objects looked at in one step.
@@ -345,36 +345,29 @@ impl Worker {
     /// Puts back what somebody wrote to after it was displaced, as a conflict copy; if only its stat
     /// changed, that is noted.
     fn bring_back(&self, one: &Trashed) {
-        let tree = &*self.site.tree;
-        if let Some(stat) = trash::unchanged(tree, one) {
-            self.note(vec![Write::Trashed(Trashed { stat, ..one.clone() })]);
-            return;
-        }
-        let Ok(stat) = tree.stat(&one.place()) else { return };
         let wall_ns = self.common.clock.now().wall_ns;
         let Ok(epoch) = self.site.readers.with(|reader| Ok(reader.epoch())) else { return };
         let dot = Dot { epoch, seq: Seq(u64::try_from(wall_ns).unwrap_or(0)) };
-        let copy = conflict::kept_path(&one.path, &self.node, stat.mtime_ns, dot);
-        let at_the_top = SharePath::root().join(copy.name()).unwrap_or_else(|_| copy.clone());
-        for to in [copy, at_the_top] {
-            match trash::restore(tree, one, &to) {
-                Ok(write) => {
-                    self.note(vec![write]);
-                    let noticed = Noticed::Watcher(self.common.clock.now().mono);
-                    let share = Some(self.site.name.clone());
-                    self.site.dirty(to.clone(), Hint::Created, noticed);
-                    let message = format!(
-                        "somebody went on writing to it after it had been {} from elsewhere: what was \
-                         written is kept as {to}",
-                        if one.why == Why::Deleted { "deleted" } else { "replaced" }
-                    );
-                    let path = Some(one.path.clone());
-                    let problem = Problem { kind: "late", share, peer: None, path, message };
-                    self.common.events.report(self.common.clock.now(), problem);
-                    return;
+        match trash::bring_back(&*self.site.tree, one, &self.node, dot) {
+            Returned::Stays(write) => self.note(vec![write]),
+            Returned::Back(to, write) => {
+                self.note(vec![write]);
+                let now = self.common.clock.now();
+                let share = Some(self.site.name.clone());
+                let message = format!(
+                    "somebody went on writing to it after it had been {} from elsewhere: what was \
+                     written is kept as {to}",
+                    if one.why == Why::Deleted { "deleted" } else { "replaced" }
+                );
+                self.site.dirty(to, Hint::Created, Noticed::Watcher(now.mono));
+                let path = Some(one.path.clone());
+                let problem = Problem { kind: "late", share, peer: None, path, message };
+                self.common.events.report(now, problem);
+            }
+            Returned::Not(failed) => {
+                for why in failed {
+                    self.problem(Some(&one.place()), why.to_string());
                 }
-                Err(trash::RestoreError::Gone) => return,
-                Err(why) => self.problem(Some(&one.place()), why.to_string()),
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use recsync_proto::message::Lane;
@@ -33,8 +33,16 @@ pub(super) struct Scanner {
 
 #[derive(Debug, Default)]
 struct Wanted {
-    dirs: Mutex<(BTreeSet<SharePath>, bool)>,
+    state: Mutex<State>,
     changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    dirs: BTreeSet<SharePath>,
+    /// What operations have left since the scan before.
+    left: Vec<Intent>,
+    stop: bool,
 }
 
 impl Scanner {
@@ -58,15 +66,19 @@ impl Scanner {
 
     /// Asks for a scan of a directory and all below it.
     pub(super) fn scan(&self, dir: SharePath) {
-        let mut wanted = self.wanted.dirs.lock().unwrap_or_else(PoisonError::into_inner);
-        wanted.0.insert(dir);
+        self.wanted.lock().dirs.insert(dir);
         self.wanted.changed.notify_one();
+    }
+
+    /// Has settled what an operation left, with the next scans of its path.
+    pub(super) fn settle(&self, left: Intent) {
+        self.wanted.lock().left.push(left);
     }
 
     /// Ends the thread.
     pub(super) fn stop(self) {
         self.site.gate.stop();
-        self.wanted.dirs.lock().unwrap_or_else(PoisonError::into_inner).1 = true;
+        self.wanted.lock().stop = true;
         self.wanted.changed.notify_one();
         if self.thread.join().is_err() {
             tracing::error!("the scanner's thread panicked");
@@ -75,23 +87,27 @@ impl Scanner {
 }
 
 impl Wanted {
-    /// Waits for a directory to scan; none if it is time to end. The root stands for all.
-    fn next(&self) -> Option<SharePath> {
-        let wanted = self.dirs.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut wanted = self
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for a directory to scan, and takes what operations have left; none if it is time to end. The
+    /// root stands for all.
+    fn next(&self) -> Option<(SharePath, Vec<Intent>)> {
+        let mut state = self
             .changed
-            .wait_while(wanted, |(dirs, stop)| dirs.is_empty() && !*stop)
+            .wait_while(self.lock(), |state| state.dirs.is_empty() && !state.stop)
             .unwrap_or_else(PoisonError::into_inner);
-        if wanted.1 {
+        if state.stop {
             return None;
         }
-        let next = wanted.0.pop_first()?;
-        wanted.0.retain(|dir| !dir.is_below(&next));
-        Some(next)
+        let next = state.dirs.pop_first()?;
+        state.dirs.retain(|dir| !dir.is_below(&next));
+        Some((next, std::mem::take(&mut state.left)))
     }
 }
 
-/// What a crash left and could not be settled at the start, and by what names it may have to be kept.
+/// What a crash or an operation left and could not be settled at once, and by what names it may have to be kept.
 #[derive(Debug)]
 pub(super) struct Unsettled {
     pub(super) intents: Vec<Intent>,
@@ -109,13 +125,14 @@ struct Worker {
 
 impl Worker {
     fn run(mut self) {
-        while let Some(dir) = self.wanted.next() {
+        while let Some((dir, left)) = self.wanted.next() {
+            self.unsettled.intents.extend(left);
             self.settle(&dir);
             self.scan(&dir);
         }
     }
 
-    /// Tries again to settle what could not be at the start.
+    /// Tries again to settle what could not be before.
     fn settle(&mut self, dir: &SharePath) {
         let Unsettled { intents, node, epoch } = &mut self.unsettled;
         let wall_ns = self.common.clock.now().wall_ns;

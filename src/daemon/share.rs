@@ -803,6 +803,7 @@ impl Loop {
                     self.push(&peer, lane, Outgoing::Say(message));
                 }
                 Effect::Scan(dir) => self.scanner.scan(dir),
+                Effect::Settle(left) => self.scanner.settle(left),
                 Effect::Event(event) => {
                     self.common.metrics.record(&self.site.name, &event);
                     self.common.events.record(now, &self.site.name, &event);

@@ -7,7 +7,8 @@
 //! version of its users'. So is a directory that has to be made for what is below it, of which no record tells.
 //!
 //! What has replaced something has its intent, and recovery sees that the exchange was made: then whoever changed
-//! or removed it since knew it. So has what ended in doubt and nobody has looked at since.
+//! or removed it since knew it. So has what ended in doubt and nobody has looked at since, and what could neither be
+//! done nor undone.
 //!
 //! **Invariant:** only what a peer has told of and this node was to put there, found with the bytes and the mtime that
 //! it was to have (a directory with the mode, by a scan, where the watcher saw nobody); forgotten when it
@@ -16,7 +17,7 @@
 
 use recsync_proto::{Content, Dot, Record, Seq, SharePath};
 
-use super::effect::{IMPLIED_DIR_MODE, Look, Noticed};
+use super::effect::{Effect, IMPLIED_DIR_MODE, Look, Noticed};
 use super::local::{installed, other_names};
 use super::retry::RETRIES_MAX;
 use super::settle::Dirt;
@@ -80,7 +81,19 @@ impl Engine {
         }
     }
 
-    /// Notes what has become of the unsettled intents of the runs before this one: whether the exchange of one was made is
+    /// Has settled what an operation of this run left under its temporary name, as if an earlier run had left it.
+    pub(super) fn settle_later(&mut self, cx: &mut Cx<'_>, id: u64) -> Result<(), IndexError> {
+        let intent = cx.index.intents()?.into_iter().find(|intent| intent.id == id);
+        if let Some(intent) = intent {
+            self.take_exchanged(Vec::new(), vec![intent.clone()]);
+            // So that it is scanned, and again for as long as that settles nothing.
+            self.unreadable(cx, &intent.path);
+            cx.effects.push(Effect::Settle(intent));
+        }
+        Ok(())
+    }
+
+    /// Notes what has become of unsettled intents: whether the exchange of one was made is
     /// known now. It stays until its path was looked at.
     pub(super) fn settled(
         &mut self,

@@ -310,7 +310,7 @@ pub enum Outcome {
     /// The kernel refused; the tree is as it was.
     Failed(TreeError),
     /// The kernel refused the way back too: what came out may still have the operation's temporary
-    /// name, which its intent accounts for.
+    /// name, which its intent accounts for, until it is settled ([`Effect::Settle`]).
     Stuck,
 }
 
@@ -377,6 +377,9 @@ pub enum Effect {
     },
     /// Scan a directory and all below it.
     Scan(SharePath),
+    /// Settle, with each scan that its path is in, what an operation of this run left under its temporary name, as
+    /// what a crash left and recovery could not settle.
+    Settle(Intent),
     /// Something worth counting or telling.
     Event(Event),
 }

@@ -202,11 +202,14 @@ impl Engine {
                 self.settle_ignored(path);
                 return Ok(());
             }
-            // A file or link that only what is below keeps from its name is not here yet.
+            // A file or link that only what is below keeps from its name is not here yet; nor is one that was let go,
+            // nor a version that lost before its node has made the copy.
             let is_dir = winner.is_some_and(|winner| winner.content.is_dir());
             let waits = is_dir
                 && !entry.record.is_tombstone()
-                && !version::holds(&entry.record, &Content::Dir);
+                && !version::holds(&entry.record, &Content::Dir)
+                || entry.let_go && entry.installed.is_none()
+                || self.lacks_loser(cx, path, &entry)?;
             if clashed {
                 self.drop_kept(cx, path, entry)?;
             }
@@ -433,6 +436,23 @@ impl Engine {
             cx.put(path, entry)?;
         }
         Ok(())
+    }
+
+    /// True if a file or link that lost is not on this node, neither under the name nor under its copy's.
+    fn lacks_loser(
+        &self,
+        cx: &Cx<'_>,
+        path: &SharePath,
+        entry: &Entry,
+    ) -> Result<bool, IndexError> {
+        let here = entry.installed.as_ref().map(|installed| &installed.content);
+        for content in entry.record.values.iter().map(|value| &value.content) {
+            let is_here = content.is_dir() || Some(content) == here;
+            if !is_here && !self.is_kept(cx, path, entry, content)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn is_kept(
@@ -831,7 +851,11 @@ impl Engine {
                 self.look_first(cx, &path, &others);
             }
             // Not what was expected: what is there is absorbed first.
-            Outcome::Changed | Outcome::Stuck => self.look_first(cx, &path, &others),
+            Outcome::Changed => self.look_first(cx, &path, &others),
+            Outcome::Stuck => {
+                self.settle_later(cx, id)?;
+                self.look_first(cx, &path, &others);
+            }
             Outcome::Writer => {
                 self.retries.try_at(&path, cx.now.mono + WRITER_WAIT, 0);
                 self.settle_owed(&path, AckState::Held);
@@ -1047,7 +1071,12 @@ impl Engine {
         }
         if let Some(content) = drops {
             let mut entry = cx.entry(&path)?;
-            version::drop_content(&mut entry.record, &content);
+            if mutant!(CompareDots) {
+                let dot = version::loser(&entry.record, &content).map(|loser| loser.dot);
+                entry.record.values.retain(|value| Some(value.dot) != dot);
+            } else {
+                version::drop_content(&mut entry.record, &content);
+            }
             (entry.seq, entry.via, entry.changed_ns) = (self.take_seq(), None, cx.now.wall_ns);
             cx.put(&path, entry)?;
         }
@@ -1285,6 +1314,8 @@ impl Engine {
             installed_below: is_dir && !stays && cx.index.has_installed_below(path)?,
         };
         let step = plan(winner.as_ref(), installed, circumstances);
+        #[cfg(feature = "mutants")]
+        let step = crate::mutants::wrongly_planned(step, entry);
         Ok((winner, step))
     }
 }

@@ -533,8 +533,7 @@ impl Engine {
             return Ok(true);
         }
         for (name, peer) in &self.peers {
-            let acked = entry.seq <= peer.cursor.acked || cx.index.is_acked(name, entry.seq)?;
-            if acked && !cx.index.is_held(name, entry.seq)? {
+            if cx.index.is_durable(name, peer.cursor.acked, entry.seq)? {
                 return Ok(true);
             }
         }

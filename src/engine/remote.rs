@@ -813,9 +813,8 @@ impl Lanes<'_> {
         }
         for twin in cx.index.installed_with(&hash, TWINS_ASKED)? {
             let entry = cx.entry(&twin)?;
-            let told = entry.seq <= self.acked || cx.index.is_acked(self.name, entry.seq)?;
             let theirs = entry.via.as_ref() == Some(self.name);
-            if twin != *path && (theirs || told && !cx.index.is_held(self.name, entry.seq)?) {
+            if twin != *path && (theirs || cx.index.is_durable(self.name, self.acked, entry.seq)?) {
                 return Ok(true);
             }
         }

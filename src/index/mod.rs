@@ -418,6 +418,12 @@ pub trait IndexRead {
     fn is_acked(&self, peer: &NodeName, seq: Seq) -> Result<bool, IndexError>;
     /// True if the peer merged this position but keeps it from its tree, above its cursor or not.
     fn is_held(&self, peer: &NodeName, seq: Seq) -> Result<bool, IndexError>;
+    /// True if a peer whose cursor stands at `acked` acknowledged this position as durable there: not merged
+    /// only. Says nothing of a record that came from this peer, which acknowledges none.
+    fn is_durable(&self, peer: &NodeName, acked: Seq, seq: Seq) -> Result<bool, IndexError> {
+        let told = seq <= acked || self.is_acked(peer, seq)?;
+        Ok(told && !self.is_held(peer, seq)?)
+    }
     /// Returns how far the cursor may move: the position before the first one after `acked` that
     /// is neither acknowledged by the peer nor came from it; the head if there is none.
     fn acked_through(&self, peer: &NodeName, acked: Seq) -> Result<Seq, IndexError>;

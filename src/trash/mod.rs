@@ -15,11 +15,11 @@ mod tests;
 
 use std::collections::BTreeSet;
 
-use recsync_proto::{Content, SharePath};
+use recsync_proto::{Content, Dot, NodeName, SharePath};
 use thiserror::Error;
 
 use crate::apply::sync_names;
-use crate::engine::IMPLIED_DIR_MODE;
+use crate::engine::{IMPLIED_DIR_MODE, conflict};
 use crate::index::{IndexError, IndexRead, TrashKey, Trashed, Why, Write};
 use crate::observe::hash;
 use crate::tree::{Fingerprint, Kind, Place, Tree, TreeError, Writer};
@@ -221,6 +221,37 @@ pub fn restore<T: Tree>(
     }
     tidy(tree, place.parent().into_iter().collect());
     Ok(Write::TrashGone(trashed.key()))
+}
+
+/// What became of something that somebody wrote to, or touched, after it was displaced.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Returned {
+    /// It was touched and holds what it held: it stays, and that is to be noted.
+    Stays(Write),
+    /// It is back in the share under this name, which is nobody's; what is to be noted.
+    Back(SharePath, Write),
+    /// It is where it was, and why it could not be put back.
+    Not(Vec<RestoreError>),
+}
+
+/// Puts back what somebody wrote to after it was displaced, under the name of a conflict copy that `dot`, which is no
+/// version's, makes; at the top of the share if it can have none beside its own.
+pub fn bring_back<T: Tree>(tree: &T, trashed: &Trashed, node: &NodeName, dot: Dot) -> Returned {
+    if let Some(stat) = unchanged(tree, trashed) {
+        return Returned::Stays(Write::Trashed(Trashed { stat, ..trashed.clone() }));
+    }
+    let Ok(stat) = tree.stat(&trashed.place()) else { return Returned::Not(Vec::new()) };
+    let copy = conflict::kept_path(&trashed.path, node, stat.mtime_ns, dot);
+    let at_the_top = SharePath::root().join(copy.name()).unwrap_or_else(|_| copy.clone());
+    let mut failed = Vec::new();
+    for to in [copy, at_the_top] {
+        match restore(tree, trashed, &to) {
+            Ok(write) => return Returned::Back(to, write),
+            Err(RestoreError::Gone) => break,
+            Err(why) => failed.push(why),
+        }
+    }
+    Returned::Not(failed)
 }
 
 /// Makes the directories above a path; returns those whose names changed.

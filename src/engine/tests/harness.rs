@@ -883,7 +883,7 @@ impl World {
                 let dot = Dot { epoch: node.index.epoch(), seq };
                 assert!(node.minted.insert(dot), "{dot:?} was minted twice");
             }
-            Effect::Event(_) => {}
+            Effect::Settle(_) | Effect::Event(_) => {}
         }
     }
 
@@ -953,7 +953,7 @@ impl World {
                 self.input(of, Input::Fetched { path, hash: file.hash, source });
             }
             Effect::Scan(dir) => self.do_scan(of, &dir),
-            Effect::Announce(_) | Effect::Send { .. } | Effect::Event(_) => {}
+            Effect::Announce(_) | Effect::Send { .. } | Effect::Settle(_) | Effect::Event(_) => {}
         }
     }
 

@@ -8,7 +8,9 @@ use recsync_proto::message::{Ack, AckState, Announcement, Lane, ShareMessage};
 use super::harness::{Dice, START_NS, What, World, file, node, path};
 use crate::engine::conflict::{Digits, copy_path};
 use crate::engine::version;
-use crate::engine::{Action, Effect, Event, GuardEvent, Hint, Input, Look, MaxDelete, Noticed};
+use crate::engine::{
+    Action, Effect, Event, GuardEvent, Hint, Input, Look, MaxDelete, Noticed, Outcome,
+};
 use crate::index::{Index as _, IndexRead as _, Intent, PeerCursor, Write};
 use crate::tree::TreeError;
 
@@ -68,6 +70,40 @@ fn hold(world: &mut World, of: usize, is_it: impl Fn(&Effect) -> bool) -> Input 
         }
         assert!(world.step(world.now + SECOND), "there was no such job");
     }
+}
+
+/// The kernel refuses an exchange, and every way back from it: what came out lies under the operation's temporary
+/// name, and does not stay there until the next start.
+#[test]
+fn what_an_operation_could_neither_do_nor_undo_is_settled_while_the_node_runs() {
+    let mut world = World::pair();
+    world.write(0, "call.wav", "hello");
+    world.settle();
+    world.write(0, "call.wav", "hello again");
+    let replaces = |job: &Effect| matches!(job, Effect::Apply { op, .. } if op.expect.is_some());
+    let op = loop {
+        if let Some(at) = world.nodes[1].jobs.iter().position(replaces)
+            && let Effect::Apply { op, .. } = world.nodes[1].jobs.remove(at)
+        {
+            break op;
+        }
+        assert!(world.step(world.now + SECOND), "nothing is replaced");
+    };
+    let intents = world.nodes[1].index.intents().unwrap();
+    world.forget();
+    world.input(1, Input::Applied { id: op.id, outcome: Outcome::Stuck });
+    world.run_for(2 * SECOND);
+    let log = &world.nodes[1].log;
+    assert!(log.contains(&Effect::Settle(intents[0].clone())) && intents[0].id == op.id);
+    assert!(log.contains(&Effect::Scan(op.path.clone())), "it is settled by a scan of its path");
+    assert_eq!(world.nodes[1].index.intents().unwrap(), intents, "the next start needs it");
+    world.check_file(1, "call.wav", "hello again");
+
+    world.input(1, Input::Settled { exchanged: vec![], done: vec![op.id] });
+    world.settle();
+    assert_eq!(world.nodes[1].index.intents().unwrap(), vec![]);
+    world.check_file(1, "call.wav", "hello again");
+    world.check_quiet();
 }
 
 #[test]

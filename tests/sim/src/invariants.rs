@@ -7,6 +7,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
+use recsync::engine::conflict::{Digits, copy_path};
 use recsync::engine::{Hint, Load, Look, MaxDelete, version};
 use recsync::index::{Entry, IndexRead, Installed, Memory};
 use recsync_proto::message::{Ack, AckState, Announcement};
@@ -88,6 +89,19 @@ pub fn acked(node: &Node, peer: &Node, ack: &Ack) -> Option<String> {
         if wanted != held && matches!(wanted, Some(Content::File { .. })) {
             return Some(format!("ack: {} calls {path} durable, and has not got it", node.name));
         }
+    }
+    // A version that lost is durable here once its copy is.
+    let lost = told.values.iter().find(|value| {
+        let lives = here.record.values.iter().any(|known| known.dot == value.dot);
+        let holds = |path: &SharePath| {
+            entry(&node.index, path).installed.is_some_and(|there| there.content == value.content)
+        };
+        let loser = version::loser(&here.record, &value.content).unwrap_or(value);
+        let copies = [Digits::Eight, Digits::Sixteen].map(|digits| copy_path(&path, loser, digits));
+        lives && !value.content.is_dir() && !holds(&path) && !copies.iter().any(holds)
+    });
+    if lost.is_some() {
+        return Some(format!("ack: {} calls {path} durable, and lacks a loser", node.name));
     }
     let installed = here.installed.filter(|_| !here.pending)?;
     let fs = &node.disk().fs;

@@ -10,7 +10,8 @@ use recsync::tree::{Fingerprint, Place, TreeError};
 use crate::disk::{Call, CallKind, Meanwhile, Verdict, lock};
 use crate::fs::{Fs, Id, ROOT};
 use crate::oracle::{
-    Digest, Oracle, Picture, SeenBody, hidden, hidden_of_users, is_conflict_copy, picture, walk,
+    Digest, Oracle, Picture, SeenBody, hidden, hidden_of_users, is_conflict_copy, original,
+    picture, walk,
 };
 use crate::rng::Rng;
 use crate::story::Story;
@@ -228,6 +229,22 @@ impl Meanwhile for Machine {
         self.kept_unseen |= failed_just_now && path.as_deref().is_some_and(is_conflict_copy);
         if let (Ok(bytes), Some(path)) = (fs.bytes(id), path) {
             let oracle = &mut lock(&self.chronicle).oracle;
+            // What an exchange brought out is moved on from a name of its own; what is installed as a copy comes
+            // from elsewhere, or by another exchange.
+            let came_out = |name: &String| {
+                !name.ends_with(".part")
+                    && fs.resolve(&[b".recsync", b"tmp", name.as_bytes()]).is_err()
+            };
+            let is_loser = matches!(from, Place::Temp(name) if came_out(name));
+            let named = original(&path).filter(|_| is_loser).and_then(|of| {
+                fs.resolve(&of.split(|byte| *byte == b'/').collect::<Vec<_>>()).ok()
+            });
+            // A user may have given either these bytes in that instant.
+            if let Some(named) = named.filter(|named| !fs.is_users(*named) && !fs.is_users(id))
+                && let Ok(named) = fs.bytes(named)
+            {
+                oracle.kept(&self.name, &path, bytes, named);
+            }
             if fs.is_users(id) {
                 let from = match from {
                     Place::Share(from) => Some(from.as_bytes()),

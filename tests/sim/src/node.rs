@@ -12,13 +12,14 @@ use std::time::Duration;
 use recsync::engine::{
     Action, Announce, Effect, Engine, Event, Hint, Input, Noticed, Now, Op, Outcome, Settings,
 };
-use recsync::index::{Index, IndexError, IndexRead, Installed, Intent, Memory};
+use recsync::index::{Index, IndexError, IndexRead, Installed, Intent, Memory, TrashKey};
 use recsync::observe::ScanItem;
 use recsync::transfer::FetchOutput;
+use recsync::trash::{Returned, Seen};
 use recsync::tree::Kind;
-use recsync::{apply, observe, transfer};
+use recsync::{apply, observe, transfer, trash};
 use recsync_proto::message::{Announcement, Lane, ShareMessage};
-use recsync_proto::{Epoch, NodeName, SharePath};
+use recsync_proto::{Dot, Epoch, NodeName, Seq, SharePath};
 
 use crate::disk::{Disk, SimTree, lock};
 use crate::invariants::{self, Removals};
@@ -78,7 +79,7 @@ pub struct Life {
     /// The number of the opening that was heard last on each link.
     openings: BTreeMap<NodeName, u64>,
     scans: BTreeSet<SharePath>,
-    /// What recovery could not settle.
+    /// What could not be settled by recovery, or by an operation.
     unsettled: Vec<Intent>,
     /// Operations under way that delete a file, and those that were done.
     removing: BTreeSet<u64>,
@@ -285,6 +286,41 @@ impl Node {
     pub fn bury(&mut self) -> bool {
         self.index.crash();
         self.life.take().is_some()
+    }
+
+    /// Looks at what lies in the trash and is not as it was displaced, as the daemon's keeper looks at everything there. True
+    /// if something comes back.
+    pub fn look_at_trash(&mut self) -> bool {
+        let now = self.now();
+        let Some(life) = &mut self.life else { return false };
+        let dot = Dot { epoch: self.index.epoch(), seq: Seq(now.wall_ns.unsigned_abs()) };
+        let mut trashed = self.index.trash_after(TrashKey::FIRST, usize::MAX).unwrap_or_default();
+        trashed.retain(|one| {
+            let fs = &lock(&self.disk).fs;
+            let place = [&b".recsync"[..], b"trash", one.day.as_bytes()];
+            let names = one.at.as_bytes().split(|byte| *byte == b'/');
+            let found = fs.resolve(&place.into_iter().chain(names).collect::<Vec<_>>());
+            found.is_ok_and(|id| !one.stat.same_bytes(&fs.stat(id)))
+        });
+        let mut any = false;
+        for one in trashed {
+            if trash::look(&life.tree, &one) != Seen::Changed {
+                continue;
+            }
+            let write = match trash::bring_back(&life.tree, &one, &self.name, dot) {
+                Returned::Stays(write) => write,
+                Returned::Back(path, write) => {
+                    any = true;
+                    let (hint, noticed) = (Hint::Created, Noticed::Watcher(now.mono));
+                    life.inputs.push_back(Input::Dirty { path, hint, noticed });
+                    write
+                }
+                Returned::Not(_) => continue,
+            };
+            self.index.write(&write).expect("a row of the trash can be written");
+        }
+        self.index.commit().expect("the simulator's index does not fail here");
+        any
     }
 
     /// Takes what waits, commits, and hands out what follows.
@@ -496,6 +532,7 @@ impl Life {
                 self.queue(&peer, lane, Outgoing::Say(message));
             }
             Effect::Scan(dir) => self.scan(dir),
+            Effect::Settle(left) => self.unsettled.push(left),
             Effect::Event(_) => {}
         }
     }

@@ -240,6 +240,14 @@ impl Oracle {
         }
     }
 
+    /// recsync keeps something as a conflict copy, and `named` are the bytes of what has the name that it lost.
+    pub fn kept(&mut self, node: &str, copy: &[u8], bytes: &[u8], named: &[u8]) {
+        if bytes == named {
+            let copy = shown(copy);
+            self.wrong(format!("needless: {node} keeps {copy}, which has the bytes of the winner"));
+        }
+    }
+
     /// recsync put a file of its own making under a name of the share.
     pub fn placed(&mut self, node: &str, path: &[u8], bytes: &[u8]) {
         let digest = digest(bytes);
@@ -498,6 +506,15 @@ fn family(path: &[u8]) -> &[u8] {
     let name = path.iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1);
     let dot = path[name..].iter().rposition(|byte| *byte == b'.').map(|dot| name + dot);
     &path[..mark.or(dot.filter(|dot| *dot > name)).unwrap_or(path.len())]
+}
+
+/// Returns the name that a conflict copy lost; none if the name is no conflict copy's. No node of the
+/// simulator has a dot in its name.
+pub fn original(copy: &[u8]) -> Option<Vec<u8>> {
+    let mark = copy.windows(MARK.len()).position(|window| window == MARK)?;
+    let rest = &copy[mark + MARK.len()..];
+    let extension = rest.iter().position(|byte| *byte == b'.').unwrap_or(rest.len());
+    Some([&copy[..mark], &rest[extension..]].concat())
 }
 
 const MARK: &[u8] = b".conflict-";

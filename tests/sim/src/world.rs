@@ -175,6 +175,9 @@ impl World {
         if !self.rest() || !self.decide_all() {
             return;
         }
+        if self.look_at_trash() && !self.rest() {
+            return;
+        }
         self.judge();
         self.check_quiet();
         if self.history.seed.is_multiple_of(2) {
@@ -247,6 +250,17 @@ impl World {
         }
         self.wrong(format!("restless: deletes are held after {DECISIONS_MAX} decisions"));
         false
+    }
+
+    /// The nodes look at what lies in their trash, as they do again and again: what was written to there comes back. True
+    /// if anything does.
+    fn look_at_trash(&mut self) -> bool {
+        let mut any = false;
+        for node in 0..self.nodes.len() {
+            any |= self.nodes[node].look_at_trash();
+            self.tidy(node);
+        }
+        any
     }
 
     fn decide(&mut self, node: usize, confirm: bool) {

@@ -25,11 +25,12 @@ const SOON: u64 = 300;
 /// thousand runs.
 const CHANCE: f64 = 4e-7;
 /// Bugs that show more rarely.
-const RARE: [Mutant; 9] = [
+const RARE: [Mutant; 10] = [
     Mutant::CommitLate,
     Mutant::ReuseSeq,
     Mutant::ForgetTombstones,
     Mutant::IgnoreUnknownTombstones,
+    Mutant::CompareDots,
     Mutant::UnreadableIsAbsent,
     Mutant::SkipIntentRecovery,
     Mutant::IgnoreOverflow,
