@@ -15,10 +15,13 @@ use super::share::ToShare;
 use crate::config::MinFree;
 use crate::engine::{Hint, Input, Noticed};
 use crate::index::{Backlog, IndexError, IndexRead as _, Reader, Store};
-use crate::net::Link;
+use crate::net::{Link, SendError};
 use crate::observe::Synced;
 use crate::sys::Clock;
 use crate::tree::Disk;
+
+/// Room for a thread that syncs a directory.
+const STACK_LEN: usize = 256 << 10;
 
 /// One run of one share.
 #[derive(Debug)]
@@ -55,7 +58,7 @@ impl Site {
             readers,
             gate: Gate::default(),
             commits: Commits::default(),
-            synced: Synced::default(),
+            synced: Synced::new(at_once),
             backlogs: Mutex::new(Kept::default()),
             settle_ns: AtomicU64::new(0),
             trash_ns: AtomicU64::new(0),
@@ -98,13 +101,17 @@ impl Site {
     /// False if it was not sent; if it was, and the link goes down, that is told afterwards.
     #[must_use = "whoever waits for an answer would wait for ever"]
     pub(super) fn say(&self, peer: &NodeName, lane: Lane, message: &Message) -> bool {
-        let link = self.links.lock().unwrap_or_else(PoisonError::into_inner).get(peer).cloned();
-        let sent = link.map(|link| link.send(lane, message));
-        let is_sent = matches!(sent, Some(Ok(())));
-        if !is_sent {
-            tracing::trace!(%peer, ?sent, "not sent");
-        }
-        is_sent
+        is_sent(peer, self.link(peer).map(|link| link.send(lane, message)))
+    }
+
+    /// Says something small to a peer, as [`Site::say`], and does not wait for room.
+    #[must_use = "whoever waits for an answer would wait for ever"]
+    pub(super) fn post(&self, peer: &NodeName, lane: Lane, message: &Message) -> bool {
+        is_sent(peer, self.link(peer).map(|link| link.post(lane, message)))
+    }
+
+    fn link(&self, peer: &NodeName) -> Option<Link> {
+        self.links.lock().unwrap_or_else(PoisonError::into_inner).get(peer).cloned()
     }
 
     /// Returns what each peer lacks.
@@ -166,6 +173,28 @@ impl Site {
     pub(super) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Relaxed)
     }
+}
+
+fn is_sent(peer: &NodeName, sent: Option<Result<(), SendError>>) -> bool {
+    let is_sent = matches!(sent, Some(Ok(())));
+    if !is_sent {
+        tracing::trace!(%peer, ?sent, "not sent");
+    }
+    is_sent
+}
+
+/// Does two things at the same time; in turn if the kernel refuses a thread.
+fn at_once(one: &mut (dyn FnMut() + Send), other: &mut dyn FnMut()) {
+    let one = Mutex::new(one);
+    let do_one = || (*one.lock().unwrap_or_else(PoisonError::into_inner))();
+    std::thread::scope(|scope| {
+        let beside =
+            std::thread::Builder::new().stack_size(STACK_LEN).spawn_scoped(scope, do_one).is_ok();
+        other();
+        if !beside {
+            do_one();
+        }
+    });
 }
 
 fn nanos(duration: Duration) -> u64 {

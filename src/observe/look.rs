@@ -46,7 +46,7 @@ pub fn look<T: Tree>(
     installed: Option<&Installed>,
     hint: Hint,
     settle: Duration,
-    wall_ns: impl Fn() -> i64,
+    wall_ns: impl Fn() -> i64 + Sync,
 ) -> Look {
     let place = Place::Share(path.clone());
     let found = match tree.stat(&place) {
@@ -135,7 +135,7 @@ fn look_at_file<T: Tree>(
     place: &Place,
     unread: Option<&Installed>,
     settle: Duration,
-    wall_ns: impl Fn() -> i64,
+    wall_ns: impl Fn() -> i64 + Sync,
 ) -> Result<Look, TreeError> {
     let file = tree.open(place)?;
     let before = tree.stat_file(&file)?;
@@ -176,13 +176,9 @@ fn look_at_file<T: Tree>(
     // Before its version can reach a peer's index: after a power cut a file without its bytes
     // would look like a newer version and destroy the good copy there.
     let Place::Share(path) = place else { return Ok(Look::Unstable) };
-    synced.sync_dir(tree, SharePath::root(), &wall_ns)?;
-    for dir in path.ancestors() {
-        synced.sync_dir(tree, dir, &wall_ns)?;
-    }
-    if !mutant!(SkipLookSync) {
-        tree.sync(&file)?;
-    }
+    synced.sync(tree, path, &wall_ns, || {
+        if mutant!(SkipLookSync) { Ok(()) } else { tree.sync(&file) }
+    })?;
     // Stores through a mapping need not move the mtime; only a second probe rules them out.
     if tree.writer(&file)? == Writer::Some && !mutant!(AnnounceOpenFile) {
         return Ok(Look::Busy);

@@ -25,4 +25,4 @@ pub use look::look;
 pub use names::{Named, Names, list};
 pub use read::{ReadError, hash, is_hash_of, read_full};
 pub use scan::{ScanError, ScanItem, ScanReport, Unreadable, scan};
-pub use synced::Synced;
+pub use synced::{Both, Synced};
