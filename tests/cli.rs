@@ -114,6 +114,7 @@ fn help_lists_the_commands() {
       status     Shows peers, shares, lag, queues, throughput, recent errors and conflicts
       health     Says whether the daemon does its job, for Keepalived's track_script and container
                  probes
+      wait       Waits until files, as they are now, are durable on a peer
       confirm    Lists what a guard holds back (mass delete, replaced disk), lets it go or undoes it
       trash      Lists, puts back or erases what peers' deletes and overwrites removed here
       conflicts  Lists conflict copies, shows how they differ, and resolves them

@@ -44,5 +44,7 @@ mod support;
 mod three;
 #[path = "nodes/trash.rs"]
 mod trash;
+#[path = "nodes/waiting.rs"]
+mod waiting;
 #[path = "nodes/writers.rs"]
 mod writers;

@@ -27,6 +27,8 @@ pub const BLOCK_LEN_MAX: usize = 1 << 20;
 pub const ACKS_MAX: usize = 65_536;
 /// Most entries in one [`ShareMessage::Digests`].
 pub const DIGESTS_MAX: usize = 2_048;
+/// From here on the ids of questions for digests are about one name alone, which costs nobody a walk.
+pub const ONE_NAME: u32 = 1 << 31;
 /// Most epochs in a record's context, and most concurrent values in it.
 pub const VERSIONS_MAX: usize = 256;
 /// Most entries in a value's [`lacks`](crate::Value::lacks): all pairs of six nodes that are each other's
@@ -150,11 +152,12 @@ pub enum ShareMessage {
     },
     /// Asks for a directory's digest list, of the tree as it is on disk now.
     GetDigests {
-        /// The asker's name for this verification.
+        /// The asker's name for this verification; from [`ONE_NAME`] on, for this question.
         id: u32,
         /// The directory, as bytes without a leading slash; empty is the share's root.
         dir: Vec<u8>,
-        /// Entries after this name; empty is from the start.
+        /// Entries after this name; empty is from the start. With an id from [`ONE_NAME`] on, the name that
+        /// is asked for.
         after: Vec<u8>,
     },
     /// A page of a directory's digest list, ascending by name.

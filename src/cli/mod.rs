@@ -24,6 +24,7 @@ mod show;
 mod status;
 mod trash;
 mod verify;
+mod wait;
 
 use std::ffi::OsString;
 use std::io::{self, Write as _};
@@ -121,6 +122,7 @@ enum Command {
     Verify(verify::Args),
     Status(status::Args),
     Health(health::Args),
+    Wait(wait::Args),
     Confirm(confirm::Args),
     Trash(trash::Args),
     Conflicts(conflicts::Args),
@@ -143,6 +145,7 @@ fn dispatch(global: &Global, command: Command) -> anyhow::Result<Exit> {
             Ok(control) => health::run(&control, args),
             Err(error) => health::unhealthy(&[error.to_string()]),
         },
+        Command::Wait(args) => wait::run(&global.control()?, args),
         Command::Confirm(args) => confirm::run(&global.control()?, args),
         Command::Conflicts(args) => conflicts::run(&global.control()?, args),
         Command::Trash(args) => trash::run(&global.control()?, args),

@@ -1,23 +1,25 @@
 //! Lets what rests on a commit begin before it: the step that may not come first waits here. And lets
-//! what was read of the index be kept until a commit changes that.
+//! what was read of the index be kept until a commit changes that, or be read again as soon as one does.
 //!
 //! **Invariant:** nobody passes before the commit that he waits for has succeeded; what is kept was read
 //! after the last commit that wrote something.
 
 use std::sync::{Condvar, Mutex, PoisonError};
 
+use tokio::sync::watch;
+
 /// The commits of a share's loop, counted.
 #[derive(Debug, Default)]
 pub(super) struct Commits {
     state: Mutex<State>,
     changed: Condvar,
+    /// How many of them wrote something.
+    wrote: watch::Sender<u64>,
 }
 
 #[derive(Debug, Default)]
 struct State {
     done: u64,
-    /// How many of them wrote something.
-    wrote: u64,
     stopped: bool,
 }
 
@@ -29,10 +31,10 @@ impl Commits {
 
     /// Notes that it succeeded, and whether it wrote anything.
     pub(super) fn done(&self, wrote: bool) {
-        let mut state = self.lock();
-        state.done += 1;
-        state.wrote += u64::from(wrote);
-        drop(state);
+        if wrote {
+            self.wrote.send_modify(|count| *count += 1);
+        }
+        self.lock().done += 1;
         self.changed.notify_all();
     }
 
@@ -40,6 +42,12 @@ impl Commits {
     pub(super) fn stop(&self) {
         self.lock().stopped = true;
         self.changed.notify_all();
+        self.wrote.send_modify(|_| {});
+    }
+
+    /// Returns what tells of each commit from now on that writes something, and of the end of them.
+    pub(super) fn changes(&self) -> watch::Receiver<u64> {
+        self.wrote.subscribe()
     }
 
     /// Waits for the commit of this number; false if it did not come.
@@ -80,7 +88,7 @@ impl<T: Clone> Kept<T> {
         commits: &Commits,
         read: impl FnOnce() -> Result<T, E>,
     ) -> Result<T, E> {
-        let wrote = commits.lock().wrote;
+        let wrote = *commits.wrote.borrow();
         match &self.read {
             Some((at, known)) if *at == wrote => Ok(known.clone()),
             _ => {
@@ -117,6 +125,25 @@ mod tests {
         });
         assert!(commits.wait(number), "what is done stays done");
         assert!(!commits.wait(commits.next()));
+    }
+
+    #[test]
+    fn who_waits_for_news_hears_of_commits_that_write_and_of_the_end() {
+        let commits = Commits::default();
+        commits.done(true);
+        let mut changes = commits.changes();
+        let mut has_changed = || {
+            let changed = changes.has_changed().unwrap();
+            changes.mark_unchanged();
+            changed
+        };
+        assert!(!has_changed(), "that was before");
+        commits.done(false);
+        assert!(!has_changed());
+        commits.done(true);
+        assert!(has_changed());
+        commits.stop();
+        assert!(has_changed());
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use recsync_proto::message::{Lane, ShareMessage};
+use recsync_proto::message::{DigestKind, Lane, ONE_NAME, ShareMessage};
 use recsync_proto::{Message, NodeName, SharePath};
 
 use super::site::Site;
@@ -176,13 +176,47 @@ impl Desk {
         self.site.say(peer, Lane::Bulk, &message)
     }
 
+    /// Asks a peer what it has at a path now; none if nothing is there. Blocks for `patience` at most.
+    ///
+    /// # Errors
+    /// If the peer does not answer in that time.
+    pub(super) fn ask(
+        &self,
+        peer: &NodeName,
+        path: &SharePath,
+        patience: Duration,
+    ) -> Result<Option<DigestKind>, VerifyError> {
+        let id = ONE_NAME | self.next_id.fetch_add(1, Ordering::Relaxed);
+        let waiting = || self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let (asker, answers) = channel();
+        waiting().insert(id, (peer.clone(), asker));
+        let (dir, name) = (path.parent().as_bytes().to_vec(), path.name().to_vec());
+        let body = ShareMessage::GetDigests { id, dir, after: name.clone() };
+        let question = Message::Share { share: self.site.name.clone(), body };
+        let answer = if self.site.post(peer, Lane::Live, &question) {
+            answers.recv_timeout(patience)
+        } else {
+            Err(RecvTimeoutError::Disconnected)
+        };
+        waiting().remove(&id);
+        let why = match answer {
+            Ok(Answer { page, .. }) => {
+                let mut entries = page.entries.into_iter();
+                return Ok(entries.find(|entry| entry.name == name).map(|entry| entry.kind));
+            }
+            Err(RecvTimeoutError::Timeout) => "no answer yet",
+            Err(RecvTimeoutError::Disconnected) => "the link went down",
+        };
+        Err(VerifyError::There(format!("{peer}: {why}")))
+    }
+
     /// Compares this share with a peer's, and waits up to `timeout` for what is on its way.
     /// Blocks.
     ///
     /// # Errors
     /// If the peer does not answer or this side cannot be read.
     pub(super) fn check(&self, peer: &NodeName, timeout: Duration) -> Result<Check, VerifyError> {
-        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed) % ONE_NAME;
         let (asker, answers) = channel();
         self.waiting
             .lock()

@@ -18,6 +18,7 @@ use crate::engine::{Announce, Hint, Noticed};
 use crate::net::{Link, SendError};
 use crate::sys::{self, mark};
 use crate::transfer::{self, Outlines};
+use crate::verify::{self, VerifyError};
 
 /// Entries that may wait in a lane when a peer asks for yet more bytes.
 const REQUESTS_MAX: usize = 4_096;
@@ -32,7 +33,7 @@ pub(super) enum Outgoing {
     Announce(Box<Announce>),
     /// A message as it is.
     Say(ShareMessage),
-    /// The answer to a `GetOutline` or a `GetBlocks`.
+    /// The answer to a `GetOutline`, a `GetBlocks`, or a `GetDigests` about one name.
     Answer(ShareMessage),
 }
 
@@ -167,6 +168,9 @@ impl Worker {
     }
 
     fn answer(&self, question: &ShareMessage) {
+        if let ShareMessage::GetDigests { id, dir, after } = question {
+            return self.tell_of(*id, dir, after);
+        }
         let mut send = |body: ShareMessage| {
             if self.say(body) { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         };
@@ -178,6 +182,30 @@ impl Worker {
             Ok(Some(path)) => self.look_again(path),
             Err(error) => {
                 tracing::warn!(share = %self.site.name, %error, "cannot serve a file");
+            }
+        }
+    }
+
+    /// Answers what is there under a name of a directory.
+    fn tell_of(&self, id: u32, dir: &[u8], name: &[u8]) {
+        let above = if dir.is_empty() { Ok(SharePath::root()) } else { SharePath::new(dir) };
+        let seen = match above.and_then(|above| above.join(name)) {
+            // No name of a share.
+            Err(_) => Ok(None),
+            Ok(path) => self
+                .site
+                .readers
+                .with(|reader| Ok(verify::look_at(&*self.site.tree, reader, path)))
+                .map_err(VerifyError::from)
+                .and_then(|seen| seen),
+        };
+        match seen {
+            Ok(entry) => {
+                let (dir, entries) = (dir.to_vec(), entry.into_iter().collect());
+                self.say(ShareMessage::Digests { id, dir, entries, more: false });
+            }
+            Err(error) => {
+                tracing::warn!(share = %self.site.name, %error, "cannot tell a peer of a path");
             }
         }
     }

@@ -30,6 +30,7 @@ mod service;
 mod share;
 mod site;
 mod trash;
+mod waiting;
 mod witness;
 
 use std::collections::BTreeMap;
@@ -45,7 +46,7 @@ use recsync_proto::message::Lane;
 use recsync_proto::{Message, NodeName, ShareName};
 use thiserror::Error;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::watch as cell;
+use tokio::sync::{Semaphore, watch as cell};
 
 use crate::config::{self, Config, ConfigError};
 use crate::engine;
@@ -65,6 +66,8 @@ use share::{Common, Setup, ToShare};
 
 /// Messages of one lane that may wait for a share's loop.
 const WAITING_MAX: usize = 256;
+/// Who may wait for files at the same time: half of the connections that the control socket has.
+const WAITS_MAX: usize = 32;
 /// How often what peers lack is brought up to date and the watchdog is fed.
 const GAUGES: Duration = Duration::from_secs(1);
 
@@ -122,6 +125,8 @@ struct Node {
     links_up: Mutex<BTreeMap<NodeName, Link>>,
     links: OnceLock<Links>,
     lag: LagBoard,
+    /// Room for those who wait for files: the control socket is the operators' too.
+    waits: Semaphore,
     stopping: AtomicBool,
 }
 
@@ -214,6 +219,7 @@ impl Node {
             links_up: Mutex::default(),
             links: OnceLock::new(),
             lag: LagBoard::default(),
+            waits: Semaphore::new(WAITS_MAX),
             stopping: AtomicBool::new(false),
         }
     }

@@ -22,10 +22,11 @@ use crate::serve::api::{
     ConflictPage, ConflictView, Decided, Difference, DifferenceKind, Health, Held, Pause,
     PauseReason, PeerHealth, PeerShare, PeerStatus, Purged, Ready, Reloaded, Rescan, Resolved,
     Restored, ShareState, ShareStatus, Status, TrashPage, VerifyCheck, VerifyReport, VerifySide,
+    Waited,
 };
 use crate::serve::{
     Answer, CommandError, ConflictQuery, Decision, Named, Purge, Resolve, Restore, Service,
-    TrashQuery, Verify,
+    TrashQuery, Verify, Wait,
 };
 use crate::telemetry::metrics::{Share, SharePeer};
 use crate::telemetry::{Format, Timestamp};
@@ -99,6 +100,10 @@ impl Service for Door {
         Box::pin(async move { on_thread(move || node.run_verify(&verify)).await })
     }
 
+    fn wait(&self, wait: Wait) -> Answer<'_, Result<Waited, CommandError>> {
+        Box::pin(self.0.clone().wait(wait))
+    }
+
     fn reload(&self) -> Answer<'_, Result<Reloaded, CommandError>> {
         let node = self.0.clone();
         Box::pin(async move { on_thread(move || node.reload_config()).await })
@@ -144,7 +149,7 @@ pub(super) fn crowded(path: &SharePath, copies: u64) -> String {
     )
 }
 
-async fn on_thread<R: Send + 'static>(work: impl FnOnce() -> R + Send + 'static) -> R {
+pub(super) async fn on_thread<R: Send + 'static>(work: impl FnOnce() -> R + Send + 'static) -> R {
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
         Err(error) => std::panic::resume_unwind(error.into_panic()),
@@ -375,22 +380,7 @@ impl Node {
 
     fn run_verify(&self, wanted: &Verify) -> Result<VerifyReport, CommandError> {
         let hosts = self.select(wanted.share.as_ref())?;
-        let config = self.config();
-        let peers: Vec<NodeName> = match &wanted.peer {
-            None => config.peers.iter().map(|peer| peer.name.clone()).collect(),
-            Some(peer) if config.peers.iter().any(|known| known.name == *peer) => {
-                vec![peer.clone()]
-            }
-            Some(peer) => {
-                return Err(CommandError::Unknown(format!(
-                    "no peer is called `{peer}`; `recsync peer list` shows them"
-                )));
-            }
-        };
-        if peers.is_empty() {
-            let why = "there is no peer to compare with; add one with `recsync peer add`";
-            return Err(CommandError::Refused(why.to_owned()));
-        }
+        let peers = self.peers_of(wanted.peer.as_ref())?;
         let mut checks = Vec::new();
         for host in &hosts {
             for peer in &peers {
@@ -399,6 +389,24 @@ impl Node {
         }
         let consistent = checks.iter().all(|check| check.differences.is_empty());
         Ok(VerifyReport { consistent, checks })
+    }
+
+    /// Returns the peer of a name, or all.
+    pub(super) fn peers_of(&self, name: Option<&NodeName>) -> Result<Vec<NodeName>, CommandError> {
+        let mut peers: Vec<_> = self.config().peers.into_iter().map(|peer| peer.name).collect();
+        if peers.is_empty() {
+            let why = "there is no peer; add one with `recsync peer add`";
+            return Err(CommandError::Refused(why.to_owned()));
+        }
+        if let Some(name) = name {
+            peers.retain(|known| known == name);
+            if peers.is_empty() {
+                return Err(CommandError::Unknown(format!(
+                    "no peer is called `{name}`; `recsync peer list` shows them"
+                )));
+            }
+        }
+        Ok(peers)
     }
 
     fn verify_one(

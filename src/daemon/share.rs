@@ -12,7 +12,7 @@ use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use recsync_proto::message::{Lane, ShareMessage};
+use recsync_proto::message::{Lane, ONE_NAME, ShareMessage};
 use recsync_proto::path::Escaped;
 use recsync_proto::{Content, Dot, Epoch, Message, NodeName, Seq, ShareName, SharePath};
 use thiserror::Error;
@@ -707,6 +707,9 @@ impl Loop {
             | ShareMessage::Block { .. }
             | ShareMessage::Gone { .. } => {
                 self.to_fetcher(ToFetcher::Heard(peer, message));
+            }
+            ShareMessage::GetDigests { id, .. } if id >= ONE_NAME => {
+                self.push(&peer, Lane::Live, Outgoing::Answer(message));
             }
             ShareMessage::GetDigests { .. } | ShareMessage::Digests { .. } => {
                 self.desk.take(peer, message);

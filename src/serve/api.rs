@@ -305,6 +305,52 @@ pub struct VerifySide {
     pub hash: Option<String>,
 }
 
+/// The body of `POST /api/v1/wait`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WaitRequest {
+    /// The file.
+    pub path: Named,
+    /// On this peer; none for any.
+    #[serde(default)]
+    pub peer: Option<String>,
+    /// On all peers.
+    #[serde(default)]
+    pub all_peers: bool,
+    /// For how long, milliseconds.
+    pub timeout_ms: u64,
+}
+
+/// The answer to it: how the file was when it was durable, or when the time was over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Waited {
+    /// Its share.
+    pub share: String,
+    /// The path.
+    pub path: String,
+    /// Whether it is durable where it was to be, as it is here.
+    pub durable: bool,
+    /// Bytes, once it is durable here.
+    pub size: Option<u64>,
+    /// BLAKE3 in hex, once it is durable here; none for what is no file.
+    pub hash: Option<String>,
+    /// Why it is not durable here, if it is not.
+    pub why: Option<String>,
+    /// How it is on the peers that were asked for.
+    pub peers: Vec<WaitedPeer>,
+}
+
+/// How a file is on one peer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WaitedPeer {
+    /// The peer.
+    pub peer: String,
+    /// Whether it is durable there, as it is here.
+    pub durable: bool,
+    /// Why not, as far as this node knows.
+    pub why: Option<String>,
+}
+
 /// A path as a person gave it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -26,7 +26,7 @@ use thiserror::Error;
 use crate::telemetry::Format;
 use api::{
     ConflictPage, ConflictView, Decided, Health, Keep, Purged, Ready, Reloaded, Rescan, Resolved,
-    Restored, Status, TrashCursor, TrashPage, VerifyReport,
+    Restored, Status, TrashCursor, TrashPage, VerifyReport, Waited,
 };
 
 pub use api::Named;
@@ -55,6 +55,8 @@ pub trait Service: Send + Sync + 'static {
     fn decide(&self, id: String, decision: Decision) -> Answer<'_, Result<Decided, CommandError>>;
     /// Compares trees; returns when that is done.
     fn verify(&self, verify: Verify) -> Answer<'_, Result<VerifyReport, CommandError>>;
+    /// Waits until a file, as it is now, is durable on peers, or the time is over.
+    fn wait(&self, wait: Wait) -> Answer<'_, Result<Waited, CommandError>>;
     /// Reads the config again.
     fn reload(&self) -> Answer<'_, Result<Reloaded, CommandError>>;
     /// Lists a part of the trash.
@@ -89,6 +91,28 @@ pub struct Verify {
     pub peer: Option<NodeName>,
     /// How long to wait for what is in flight.
     pub timeout: Duration,
+}
+
+/// What to wait for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wait {
+    /// The file.
+    pub path: Named,
+    /// Where it is to be durable.
+    pub at: Whereabouts,
+    /// For how long.
+    pub timeout: Duration,
+}
+
+/// On which peers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Whereabouts {
+    /// On one at least, whichever.
+    Any,
+    /// On this one.
+    Peer(NodeName),
+    /// On all of them.
+    All,
 }
 
 /// What to list of the trash, the newest first.

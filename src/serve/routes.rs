@@ -18,11 +18,11 @@ use serde::de::DeserializeOwned;
 
 use super::api::{
     ConflictRequest, ConflictsRequest, DecideRequest, ErrorBody, PurgeRequest, RescanRequest,
-    ResolveRequest, RestoreRequest, TrashRequest, VerifyRequest,
+    ResolveRequest, RestoreRequest, TrashRequest, VerifyRequest, WaitRequest,
 };
 use super::{
     CommandError, ConflictQuery, Decision, Purge, Resolve, Restore, Scope, Service, TrashQuery,
-    Verify,
+    Verify, Wait, Whereabouts,
 };
 use crate::telemetry::Format;
 
@@ -51,6 +51,7 @@ pub fn router(service: Arc<dyn Service>, scope: Scope) -> Router {
             .route("/api/v1/rescan", post(rescan))
             .route("/api/v1/confirm", post(decide))
             .route("/api/v1/verify", post(verify))
+            .route("/api/v1/wait", post(wait))
             .route("/api/v1/reload", post(reload))
             .route("/api/v1/conflicts/list", post(conflicts))
             .route("/api/v1/conflicts/show", post(conflict))
@@ -107,6 +108,19 @@ async fn verify(State(daemon): Daemon, body: Bytes) -> Result<Response, CommandE
         timeout: Duration::from_millis(request.timeout_ms),
     };
     answer(daemon.verify(verify).await)
+}
+
+async fn wait(State(daemon): Daemon, body: Bytes) -> Result<Response, CommandError> {
+    let WaitRequest { path, peer: name, all_peers, timeout_ms } = parse(&body)?;
+    let at = match (peer(name)?, all_peers) {
+        (None, false) => Whereabouts::Any,
+        (None, true) => Whereabouts::All,
+        (Some(peer), false) => Whereabouts::Peer(peer),
+        (Some(_), true) => {
+            return Err(CommandError::Invalid("say one peer or all, not both".to_owned()));
+        }
+    };
+    answer(daemon.wait(Wait { path, at, timeout: Duration::from_millis(timeout_ms) }).await)
 }
 
 async fn reload(State(daemon): Daemon) -> Result<Response, CommandError> {

@@ -20,6 +20,7 @@ pub(crate) struct Fake {
     pub(crate) status: Status,
     pub(crate) ready: Ready,
     pub(crate) verify: Result<VerifyReport, CommandError>,
+    pub(crate) waited: Result<Waited, CommandError>,
     pub(crate) reload: Result<Reloaded, CommandError>,
     pub(crate) trash: Vec<TrashPage>,
     pub(crate) restored: Result<Restored, CommandError>,
@@ -36,6 +37,7 @@ impl Default for Fake {
             status: status(),
             ready: Ready { ready: true, reasons: vec![] },
             verify: Ok(VerifyReport { consistent: true, checks: vec![check()] }),
+            waited: Ok(waited()),
             reload: Ok(Reloaded { changes: vec![], at_next_start: vec![] }),
             trash: vec![],
             restored: Ok(Restored::default()),
@@ -97,6 +99,14 @@ impl Service for Fake {
     fn verify(&self, verify: Verify) -> Answer<'_, Result<VerifyReport, CommandError>> {
         self.note(format!("{verify:?}"));
         Box::pin(async { self.verify.clone() })
+    }
+
+    fn wait(&self, wait: Wait) -> Answer<'_, Result<Waited, CommandError>> {
+        let Wait { path, at, timeout } = wait;
+        self.note(format!("wait {} {at:?} {timeout:?}", path.path));
+        Box::pin(
+            async move { self.waited.clone().map(|waited| Waited { path: path.path, ..waited }) },
+        )
     }
 
     fn reload(&self) -> Answer<'_, Result<Reloaded, CommandError>> {
@@ -335,5 +345,23 @@ pub(crate) fn check() -> VerifyCheck {
         in_flight: 0,
         seconds: 1.8,
         differences: vec![],
+    }
+}
+
+/// Durable on one peer of two.
+pub(crate) fn waited() -> Waited {
+    let peer = |peer: &str, why: Option<&str>| WaitedPeer {
+        peer: peer.into(),
+        durable: why.is_none(),
+        why: why.map(str::to_owned),
+    };
+    Waited {
+        share: "recordings".into(),
+        path: "2026/11/22/a.wav".into(),
+        durable: true,
+        size: Some(81_964),
+        hash: Some("0123456789abcdef".repeat(4)),
+        why: None,
+        peers: vec![peer("fs2", None), peer("fs3", Some("it is not connected"))],
     }
 }

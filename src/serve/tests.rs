@@ -39,10 +39,11 @@ fn control(daemon: &Daemon, line: &str, body: &str) -> (u16, String, String) {
 fn each_scope_serves_its_own() {
     const TELLS_ALL: [&str; 3] = ["GET /metrics", "GET /healthz", "GET /readyz"];
     const API: [&str; 1] = ["GET /api/v1/status"];
-    const COMMANDS: [&str; 4] = [
+    const COMMANDS: [&str; 5] = [
         "POST /api/v1/rescan",
         "POST /api/v1/confirm",
         "POST /api/v1/verify",
+        "POST /api/v1/wait",
         "POST /api/v1/reload",
     ];
     for (scope, has_api) in
@@ -154,6 +155,8 @@ fn commands_reach_the_daemon() {
         ("confirm", ""),
         ("verify", "{}"),
         ("verify", "not JSON"),
+        ("wait", r#"{"path":{"path":"a"}}"#),
+        ("wait", r#"{"path":{"path":"a"},"peer":"fs2","all_peers":true,"timeout_ms":1}"#),
     ] {
         let (code, _, text) = control(&daemon, &format!("POST /api/v1/{line}"), body);
         assert_eq!(code, 400, "{line} {body}: {text}");

@@ -132,6 +132,27 @@ impl Digests {
     }
 }
 
+/// Returns what is at a path now, as a page of its directory has it; a directory without its digest.
+///
+/// # Errors
+/// If the index cannot be read.
+pub fn look_at<T: Tree, I: IndexRead>(
+    tree: &T,
+    index: &I,
+    path: SharePath,
+) -> Result<Option<DigestEntry>, VerifyError> {
+    let installed = index.entry(&path)?.and_then(|entry| entry.installed);
+    let found = Some(tree.stat(&Place::Share(path.clone())));
+    let seen = look(tree, Named { path, found, installed });
+    Ok(seen.map(|(path, seen)| {
+        let kind = match seen {
+            Seen::Leaf(kind) => kind,
+            Seen::Dir { mode, owner } => dir_kind(mode, owner, EMPTY),
+        };
+        DigestEntry { name: path.name().to_vec(), kind }
+    }))
+}
+
 const EMPTY: Summary = Summary { digest: Hash([0; 32]), files: 0, bytes: 0 };
 
 fn dir_kind(mode: u32, owner: Option<Owner>, summary: Summary) -> DigestKind {

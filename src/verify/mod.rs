@@ -21,7 +21,7 @@ use thiserror::Error;
 use crate::index::IndexError;
 
 pub use compare::{Comparison, Far, compare, recheck};
-pub use digest::{Digests, Page};
+pub use digest::{Digests, Page, look_at};
 
 /// Why two trees could not be compared.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]

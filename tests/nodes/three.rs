@@ -171,6 +171,30 @@ fn in_a_line_everything_passes_through_the_middle() {
 }
 
 #[test]
+fn in_a_line_wait_speaks_of_direct_peers() {
+    let mut three = Three::line();
+    three.nodes[2].stop();
+    let [a, b, _] = &three.nodes;
+    fs::write(a.path("call.wav"), unique(300_000)).unwrap();
+    let call = |node: &Node| node.path("call.wav").to_str().unwrap().to_owned();
+    a.run(&["wait", "--all-peers", "--timeout", "30s", &call(a)]).ok();
+    until("fs2 knows that fs3 is gone", || {
+        let ran = b.run(&["wait", "--all-peers", "--timeout", "0s", &call(b)]);
+        assert_eq!(ran.code, Some(1), "fs3 is a peer of fs2's: {ran:?}");
+        seen(ran.stdout.contains("not on fs3: it is not connected"))
+    });
+    let ran = a.run(&["wait", "--peer", "fs3", &call(a)]);
+    assert_eq!(ran.code, Some(2), "{ran:?}");
+    assert!(ran.stderr.contains("no peer is called `fs3`"), "{ran:?}");
+
+    three.start();
+    let [_, b, c] = &three.nodes;
+    b.run(&["wait", "--all-peers", "--timeout", "30s", &call(b)]).ok();
+    // It came from fs2, which did not write it, and acknowledges it to nobody: it is asked.
+    c.run(&["wait", "--peer", "fs2", "--timeout", "30s", &call(c)]).ok();
+}
+
+#[test]
 fn in_a_line_lag_speaks_of_direct_peers() {
     let mut three = Three::line();
     fs::write(three.nodes[0].path("gone.wav"), unique(1_000)).unwrap();
