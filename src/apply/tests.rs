@@ -1362,6 +1362,24 @@ fn what_could_not_be_settled_at_the_start_is_settled_later() {
     assert!(share.tree.stat(&op.displaced.unwrap()).is_ok());
 }
 
+/// What was staged had the name for an instant, came back out, and was opened there.
+#[test]
+fn what_somebody_writes_to_is_not_dropped_as_staged() {
+    let (share, op) = scenarios()[5].begin();
+    let index = index_during(&op);
+    let temp = share.tree.create_temp(&exchanged_name(ID)).unwrap();
+    share.tree.write_at(&temp, 0, NEW).unwrap();
+    let recovered = recover_with(&share.tree, &index).unwrap();
+    assert_eq!(recovered.unsettled, index.intents().unwrap(), "it has a writer");
+    share.tree.write_at(&temp, 0, USER).unwrap();
+    drop(temp);
+    let mut left = recovered.unsettled;
+    let recovered = settle_again(&share.tree, &mut left, &SharePath::root(), DAY, beside);
+    assert_eq!((recovered.done, left), (vec![ID], vec![]));
+    let [Place::Share(kept)] = &recovered.kept[..] else { panic!("{:?}", recovered.kept) };
+    assert_eq!(share.read(&kept.to_string()), USER);
+}
+
 #[test]
 fn a_local_change_that_came_out_in_a_crash_is_kept_though_its_directory_is_gone() {
     for removed in [false, true] {
