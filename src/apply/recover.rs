@@ -17,7 +17,7 @@ use recsync_proto::{Content, SharePath};
 use thiserror::Error;
 
 use super::run::sync_names;
-use super::switch::{make_above, move_to};
+use super::switch::{Made, make_above, move_to};
 use super::{exchanged_id, exchanged_name, is_same_object, writer_at};
 use crate::engine::{Hint, Input, Noticed};
 use crate::index::{IndexError, IndexRead, Intent, Write};
@@ -217,10 +217,13 @@ impl<'a, T: Tree> Recovery<'a, T> {
             Some(found) if is_same_object(&intent.expect, &found) => {
                 self.finish(intent, &temp, found.kind)
             }
+            // It may have been in the share, and have been opened there: once it is closed its bytes tell.
+            Some(found) if writer_at(self.tree, &temp, found.kind)? == Writer::Some => {
+                Err(TreeError::Io("somebody writes to what was staged".to_owned()))
+            }
             Some(found) if self.holds(&temp, intent.staged.as_ref())? => {
-                // It may have been in the share, and have been opened there: once it is closed its bytes tell.
-                if writer_at(self.tree, &temp, found.kind)? == Writer::Some {
-                    return Err(TreeError::Io("somebody writes to what was staged".to_owned()));
+                if self.stat(&temp)? != Some(found) {
+                    return Err(TreeError::Io("what was staged has changed just now".to_owned()));
                 }
                 self.drop_staged(intent, &temp)
             }
@@ -322,7 +325,7 @@ impl<'a, T: Tree> Recovery<'a, T> {
         let mut made = Vec::new();
         // Where that cannot be, the rename says so.
         let _as_far_as_it_went = make_above(self.tree, path, &mut made);
-        for dir in made {
+        for Made { dir, .. } in made {
             self.touch(&Place::Share(dir.clone()));
             self.report.dirty.push(dir);
         }

@@ -8,10 +8,8 @@
 
 use std::collections::BTreeMap;
 
-use recsync_proto::SharePath;
-
 use super::stage::stage;
-use super::switch::{Left, Switched, clear, switch};
+use super::switch::{Left, Made, Switched, clear, switch};
 use super::{Undone, is_same_object};
 use crate::engine::{Done, Op, Outcome};
 use crate::sys::Failpoint;
@@ -119,7 +117,12 @@ fn look_again<T: Tree>(tree: &T, op: &Op, switched: Switched<T::File>, durable: 
             _ => (Some(left), false),
         },
     };
-    let stat = |dir: SharePath| Some((dir.clone(), tree.stat(&Place::Share(dir)).ok()?));
+    // One that cannot be looked at now is this node's work all the same, as it was when it was made.
+    let stat = |Made { dir, stat }: Made| match tree.stat(&Place::Share(dir.clone())) {
+        Ok(found) => Some((dir, found)),
+        Err(TreeError::NotFound | TreeError::WrongKind) => None,
+        Err(_) => Some((dir, stat?)),
+    };
     let done = Done {
         fingerprint: left,
         made: switched.made.into_iter().filter_map(stat).collect(),

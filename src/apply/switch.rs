@@ -17,13 +17,21 @@ use crate::tree::{Fingerprint, Kind, OwnerLeft, Place, Tree, TreeError, Writer};
 /// Names tried in the trash for one object.
 const TRASH_NAMES_MAX: u32 = 8;
 
+/// A directory that had to be made.
+#[derive(Debug)]
+pub(super) struct Made {
+    pub(super) dir: SharePath,
+    /// How it was then, if it could be looked at.
+    pub(super) stat: Option<Fingerprint>,
+}
+
 /// A change that was made and is not yet durable.
 #[derive(Debug)]
 pub(super) struct Switched<F> {
     /// What must be at the path when all is done.
     pub(super) left: Left,
     /// Directories made above the path, the highest first.
-    pub(super) made: Vec<SharePath>,
+    pub(super) made: Vec<Made>,
     /// Where the displaced object is.
     pub(super) displaced: Option<Place>,
     /// Directories whose names changed.
@@ -105,16 +113,16 @@ pub(super) fn switch<T: Tree>(
         Ok(mut switched) => {
             let staged = staged.and_then(|staged| staged.owner_left);
             switched.owner_left = switched.owner_left.or(staged);
-            for dir in &made {
+            for Made { dir, .. } in &made {
                 switched.touch(&Place::Share(dir.clone()));
             }
             switched.made = made;
             Ok(switched)
         }
         Err(why) => {
-            for dir in made.iter().rev() {
+            for Made { dir, .. } in made.into_iter().rev() {
                 // Somebody may use it already.
-                let _in_use = tree.remove_dir(&Place::Share(dir.clone()));
+                let _in_use = tree.remove_dir(&Place::Share(dir));
             }
             Err(why)
         }
@@ -122,7 +130,7 @@ pub(super) fn switch<T: Tree>(
 }
 
 /// Makes the directories above the path of an operation that puts something there.
-fn make_parents<T: Tree>(tree: &T, op: &Op, made: &mut Vec<SharePath>) -> Result<(), Undone> {
+fn make_parents<T: Tree>(tree: &T, op: &Op, made: &mut Vec<Made>) -> Result<(), Undone> {
     let adds = !matches!(op.action, Action::Remove | Action::Metadata { .. });
     if !adds || op.expect.is_some() { Ok(()) } else { make_above(tree, &op.path, made) }
 }
@@ -131,7 +139,7 @@ fn make_parents<T: Tree>(tree: &T, op: &Op, made: &mut Vec<SharePath>) -> Result
 pub(super) fn make_above<T: Tree>(
     tree: &T,
     path: &SharePath,
-    made: &mut Vec<SharePath>,
+    made: &mut Vec<Made>,
 ) -> Result<(), Undone> {
     let mut missing = Vec::new();
     let mut above = None;
@@ -158,8 +166,7 @@ pub(super) fn make_above<T: Tree>(
         match tree.make_dir(&place, IMPLIED_DIR_MODE) {
             Ok(()) => {
                 Failpoint::ParentMade.hit();
-                inherit(tree, &place, &above);
-                made.push(dir);
+                made.push(Made { stat: inherit(tree, &place, &above), dir });
             }
             // Somebody made it in this instant; if it is no directory, the next call says so.
             Err(TreeError::Exists) => {}
@@ -170,12 +177,14 @@ pub(super) fn make_above<T: Tree>(
 }
 
 /// Gives a directory that only had to be there to the owner of the one above, who may want to
-/// write in it before its own record comes. Best effort: that record brings the real one.
-fn inherit<T: Tree>(tree: &T, place: &Place, above: &Fingerprint) {
-    let other = tree.stat(place).is_ok_and(|made| !made.same_owner(above));
-    if let Some(owner) = tree.owner(above).filter(|_| other) {
-        let _left = tree.set_owner_of(place, &owner);
-    }
+/// write in it before its own record comes. Best effort: that record brings the real one. Returns how it
+/// stats then, if it could be looked at.
+fn inherit<T: Tree>(tree: &T, place: &Place, above: &Fingerprint) -> Option<Fingerprint> {
+    let made = tree.stat(place).ok()?;
+    let owner = tree.owner(above).filter(|_| !made.same_owner(above));
+    let given = owner.is_some_and(|owner| matches!(tree.set_owner_of(place, &owner), Ok(None)));
+    let (uid, gid) = if given { (above.uid, above.gid) } else { (made.uid, made.gid) };
+    Some(Fingerprint { uid, gid, ..made })
 }
 
 /// Puts a staged object under a free name.

@@ -179,13 +179,13 @@ impl Desk {
     /// Asks a peer what it has at a path now; none if nothing is there. Blocks for `patience` at most.
     ///
     /// # Errors
-    /// If the peer does not answer in that time.
+    /// If the peer does not answer in that time: why, for a person.
     pub(super) fn ask(
         &self,
         peer: &NodeName,
         path: &SharePath,
         patience: Duration,
-    ) -> Result<Option<DigestKind>, VerifyError> {
+    ) -> Result<Option<DigestKind>, &'static str> {
         let id = ONE_NAME | self.next_id.fetch_add(1, Ordering::Relaxed);
         let waiting = || self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         let (asker, answers) = channel();
@@ -199,15 +199,14 @@ impl Desk {
             Err(RecvTimeoutError::Disconnected)
         };
         waiting().remove(&id);
-        let why = match answer {
+        match answer {
             Ok(Answer { page, .. }) => {
                 let mut entries = page.entries.into_iter();
-                return Ok(entries.find(|entry| entry.name == name).map(|entry| entry.kind));
+                Ok(entries.find(|entry| entry.name == name).map(|entry| entry.kind))
             }
-            Err(RecvTimeoutError::Timeout) => "no answer yet",
-            Err(RecvTimeoutError::Disconnected) => "the link went down",
-        };
-        Err(VerifyError::There(format!("{peer}: {why}")))
+            Err(RecvTimeoutError::Timeout) => Err("it does not say what it has there"),
+            Err(RecvTimeoutError::Disconnected) => Err("the link to it went down just now"),
+        }
     }
 
     /// Compares this share with a peer's, and waits up to `timeout` for what is on its way.

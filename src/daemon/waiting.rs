@@ -11,6 +11,7 @@
 //! **May not:** hold a thread, but for a peer's answer: whoever asked may be gone.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use recsync_proto::message::DigestKind;
@@ -23,7 +24,7 @@ use super::service::{on_thread, unready};
 use super::trash::read;
 use super::{Node, lock};
 use crate::engine::conflict::{self, Digits};
-use crate::engine::{Hint, Noticed, version};
+use crate::engine::version;
 use crate::index::{Entry, IndexRead as _, Installed};
 use crate::serve::api::{Waited, WaitedPeer};
 use crate::serve::{CommandError, Wait, Whereabouts};
@@ -65,11 +66,18 @@ impl Node {
             return Err(CommandError::Refused(why.to_owned()));
         };
         let deadline = self.clock.now().mono + wait.timeout.min(YEAR);
-        let path = self.locate(None, &wait.path)?.1;
+        let (node, named) = (self.clone(), wait.path);
+        let (host, path) = on_thread(move || node.locate(None, &named)).await?;
+        let share = host.name.clone();
         let mut sought = Sought { path, version: None, looked: false };
         loop {
+            if self.stopping.load(Ordering::Relaxed) {
+                return Err(CommandError::Refused("the daemon is stopping".to_owned()));
+            }
             // The config may have changed.
-            let host = self.locate(None, &wait.path)?.0;
+            let Some(host) = self.select(Some(&share))?.into_iter().next() else {
+                return Err(CommandError::Unknown(format!("no share is called `{share}`")));
+            };
             let left = deadline.saturating_sub(self.clock.now().mono);
             let running = host.board.get().running.filter(|it| !it.site.is_stopping());
             let changes = running.as_ref().map(|running| running.site.commits.changes());
@@ -139,24 +147,24 @@ struct Look<'a> {
 
 impl Look<'_> {
     fn at(&self, mut sought: Sought, at: &Whereabouts) -> Result<Seen, CommandError> {
-        self.follow(&mut sought)?;
+        let kept = self.follow(&mut sought)?;
         let path = &sought.path;
         let mut waited = unknown(self.host, path);
         let first = !std::mem::replace(&mut sought.looked, true);
         let here = self.here(path)?;
-        if let (None, Here::Durable(entry, _) | Here::Outdated(entry)) = (&sought.version, &here) {
-            sought.version = version_of(path, entry);
-        }
         let why = match here {
+            _ if !kept => {
+                "it lost its name to a peer's version, and its conflict copy is not there yet"
+            }
             Here::Durable(entry, installed) => {
+                sought.version = version_of(path, &entry);
                 return self.on_peers(sought, waited, at, &entry, &installed);
             }
-            Here::Outdated(_) => "a newer version of a peer's is about to take its place",
+            Here::Outdated(entry) => {
+                sought.version = version_of(path, &entry);
+                "a newer version of a peer's is about to take its place"
+            }
             Here::Changed => {
-                if first {
-                    // The watcher may not have come to it yet, or may have missed it.
-                    self.running.site.dirty(path.clone(), Hint::Written, Noticed::Scan);
-                }
                 "somebody has it open for writing, or it has not been looked at since its last change"
             }
             Here::Gone if first => {
@@ -167,7 +175,7 @@ impl Look<'_> {
             Here::Gone => "it is gone",
         };
         waited.why = Some(why.to_owned());
-        Ok(Seen { sought, waited, unheard: false })
+        Ok(Seen { sought, waited, unheard: !kept })
     }
 
     /// Tells where a file that is durable here is durable too.
@@ -189,39 +197,44 @@ impl Look<'_> {
             Whereabouts::Peer(peer) => Some(peer),
             Whereabouts::Any | Whereabouts::All => None,
         })?;
-        let mut unheard = false;
+        let (mut unheard, mut enough) = (false, false);
         for peer in peers {
             let (why, asked) = self.lacks(&peer, path, entry, installed)?;
             unheard |= asked;
             waited.peers.push(WaitedPeer { peer: peer.to_string(), durable: why.is_none(), why });
+            let mut durable = waited.peers.iter().map(|peer| peer.durable);
+            enough = match at {
+                Whereabouts::Any => durable.any(|yes| yes),
+                Whereabouts::Peer(_) | Whereabouts::All => durable.all(|yes| yes),
+            };
+            if enough && *at == Whereabouts::Any {
+                break;
+            }
         }
-        let mut durable = waited.peers.iter().map(|peer| peer.durable);
-        let enough = match at {
-            Whereabouts::Any => durable.any(|yes| yes),
-            Whereabouts::Peer(_) | Whereabouts::All => durable.all(|yes| yes),
-        };
         // A position of the log is never used again: what was said was said of this state.
         let same = self.entry(path)?.seq == entry.seq;
         waited.durable = enough && same;
         Ok(Seen { sought, waited, unheard: unheard || !same })
     }
 
-    /// Goes on with the conflict copy if the version that was there has lost its name.
-    fn follow(&self, sought: &mut Sought) -> Result<(), CommandError> {
-        let Some((content, copies)) = &sought.version else { return Ok(()) };
+    /// Goes on with the conflict copy if the version that was there has lost its name. False if there is no copy yet.
+    fn follow(&self, sought: &mut Sought) -> Result<bool, CommandError> {
+        let Some((content, copies)) = &sought.version else { return Ok(true) };
         let holds =
             |entry: &Entry| entry.installed.as_ref().is_some_and(|it| it.content == *content);
-        if holds(&self.entry(&sought.path)?) {
-            return Ok(());
+        let named = self.entry(&sought.path)?;
+        if holds(&named) {
+            return Ok(true);
         }
         for copy in copies {
             if holds(&self.entry(copy)?) {
                 sought.path = copy.clone();
                 sought.version = None;
-                break;
+                return Ok(true);
             }
         }
-        Ok(())
+        // Otherwise whoever changed it knew it.
+        Ok(!version::holds(&named.record, content))
     }
 
     fn entry(&self, path: &SharePath) -> Result<Entry, CommandError> {
@@ -273,23 +286,29 @@ impl Look<'_> {
             let durable = !came && index.is_durable(peer, acked, entry.seq)?;
             Ok((durable, index.is_held(peer, entry.seq)?))
         })?;
-        let why = match (connected, came || durable) {
-            (true, true) => return Ok((self.ask(peer, path, installed), true)),
-            (false, _) if durable => return Ok((None, false)),
-            (_, _) if held => {
-                "it knows of it, but cannot put it into its tree: `recsync status` there tells why"
+        let why = match connected {
+            // What was held there may be in place by now.
+            true if came || durable || held => {
+                return Ok((self.ask(peer, path, installed, held), true));
             }
-            (false, _) => "it is not connected",
-            (true, false) => "it is on its way",
+            true => "it is on its way",
+            false if durable => return Ok((None, false)),
+            false => "it is not connected",
         };
         Ok((Some(why.to_owned()), false))
     }
 
     /// Asks a peer whether it has what is here; returns why not.
-    fn ask(&self, peer: &NodeName, path: &SharePath, installed: &Installed) -> Option<String> {
+    fn ask(
+        &self,
+        peer: &NodeName,
+        path: &SharePath,
+        installed: &Installed,
+        held: bool,
+    ) -> Option<String> {
         let there = match self.running.desk.ask(peer, path, self.patience) {
             Ok(there) => there,
-            Err(why) => return Some(why.to_string()),
+            Err(why) => return Some(why.to_owned()),
         };
         let same = match (there, &installed.content) {
             (Some(DigestKind::File { hash: Some(there), .. }), Content::File { hash, .. }) => {
@@ -300,7 +319,12 @@ impl Look<'_> {
             }
             _ => false,
         };
-        (!same).then(|| "it knows of it, and has something else there now, or nothing".to_owned())
+        let why = if held {
+            "it knows of it, and holds it back: `recsync status` there may tell why"
+        } else {
+            "it knows of it, and has something else there now, or nothing"
+        };
+        (!same).then(|| why.to_owned())
     }
 }
 

@@ -202,14 +202,15 @@ impl Engine {
                 self.settle_ignored(path);
                 return Ok(());
             }
-            // A file or link that only what is below keeps from its name is not here yet; nor is one that was let go,
-            // nor a version that lost before its node has made the copy.
+            // A file or link that only what is below keeps from its name is not here yet.
             let is_dir = winner.is_some_and(|winner| winner.content.is_dir());
             let waits = is_dir
                 && !entry.record.is_tombstone()
-                && !version::holds(&entry.record, &Content::Dir)
-                || entry.let_go && entry.installed.is_none()
-                || self.lacks_loser(cx, path, &entry)?;
+                && !version::holds(&entry.record, &Content::Dir);
+            // Nor is one that was let go, or a version that lost, before its node has made the copy. What comes of
+            // that is another state of the path.
+            let lacks =
+                entry.let_go && entry.installed.is_none() || self.lacks_loser(cx, path, &entry)?;
             if clashed {
                 self.drop_kept(cx, path, entry)?;
             }
@@ -217,8 +218,11 @@ impl Engine {
             // replaced already, or not outlived the machine's going down: the next look tells.
             let in_doubt = self.is_unsure(path) || unseen && self.doubting;
             if !self.locked.contains(path) && !in_doubt {
-                let state = if waits { AckState::Held } else { AckState::Durable };
-                self.settle_owed(path, state);
+                match (lacks, waits) {
+                    (true, _) => self.settle_ignored(path),
+                    (false, true) => self.settle_owed(path, AckState::Held),
+                    (false, false) => self.settle_owed(path, AckState::Durable),
+                }
             }
             return Ok(());
         }

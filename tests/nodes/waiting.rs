@@ -95,7 +95,7 @@ fn wait_takes_no_merged_record_for_a_durable_file() {
     pair.b.set("min_free", "\"100%\"");
     pair.start();
     fs::write(pair.a.path("call.wav"), unique(1_000_000)).unwrap();
-    let kept_out = "it knows of it, but cannot put it into its tree";
+    let kept_out = "it knows of it, and holds it back";
     until("fs2 has said that it holds it back", || {
         let (code, told) = wait(&pair.a, &["--timeout", "1s"], "call.wav");
         assert_eq!(code, 1, "{told}");

@@ -229,20 +229,7 @@ impl Meanwhile for Machine {
         self.kept_unseen |= failed_just_now && path.as_deref().is_some_and(is_conflict_copy);
         if let (Ok(bytes), Some(path)) = (fs.bytes(id), path) {
             let oracle = &mut lock(&self.chronicle).oracle;
-            // What an exchange brought out is moved on from a name of its own; what is installed as a copy comes
-            // from elsewhere, or by another exchange.
-            let came_out = |name: &String| {
-                !name.ends_with(".part")
-                    && fs.resolve(&[b".recsync", b"tmp", name.as_bytes()]).is_err()
-            };
-            let is_loser = matches!(from, Place::Temp(name) if came_out(name));
-            let named = original(&path).filter(|_| is_loser).and_then(|of| {
-                fs.resolve(&of.split(|byte| *byte == b'/').collect::<Vec<_>>()).ok()
-            });
-            // A user may have given either these bytes in that instant.
-            if let Some(named) = named.filter(|named| !fs.is_users(*named) && !fs.is_users(id))
-                && let Ok(named) = fs.bytes(named)
-            {
+            if let Some(named) = winner_over(fs, id, &path, from).and_then(|it| fs.bytes(it).ok()) {
                 oracle.kept(&self.name, &path, bytes, named);
             }
             if fs.is_users(id) {
@@ -304,4 +291,24 @@ impl Meanwhile for Machine {
             }
         }
     }
+}
+
+/// Returns what has the name that an object lost, if it was kept as a conflict copy just now.
+fn winner_over(fs: &Fs, loser: Id, copy: &[u8], from: &Place) -> Option<Id> {
+    // What an exchange brought out is moved on from a name of its own; what is installed as a copy comes from
+    // elsewhere, or by another exchange.
+    let Place::Temp(temp) = from else { return None };
+    if temp.ends_with(".part") || fs.resolve(&[b".recsync", b"tmp", temp.as_bytes()]).is_ok() {
+        return None;
+    }
+    // A copy of a copy has a name that tells nothing of the copy.
+    let names: Vec<_> = copy.split(|byte| *byte == b'/').collect();
+    let (name, above) = names.split_last()?;
+    let beside = fs.names(fs.resolve(above).ok()?).ok()?;
+    if beside.keys().any(|other| other != name && original(other) == original(name)) {
+        return None;
+    }
+    // A user may have given either these bytes in that instant.
+    let winner = *beside.get(&original(name)?)?;
+    (!fs.is_users(winner) && !fs.is_users(loser)).then_some(winner)
 }

@@ -102,6 +102,9 @@ pub struct Oracle {
     /// the kernel had said is on the disk, or what a user had just written. Only who reads all files could
     /// tell: the next version puts it in the trash.
     overlooked: BTreeSet<(String, Vec<u8>, Digest)>,
+    /// What users gave a name to while they wrote to it, by node: who takes that away has not seen what others put
+    /// there, though the bytes are the same.
+    named_open: BTreeSet<(String, Vec<u8>, Digest)>,
     /// What was found wrong, in words.
     wrongs: Vec<String>,
 }
@@ -147,9 +150,10 @@ impl Oracle {
         let is_name = |(of, it): &(&[u8], &mut Instance)| *of != path && it.puts > 0;
         let names = self.standing_for(path, digest).filter(is_name).count();
         let is_of_any = is_itself || names > 1;
+        let is_own = self.named_open.contains(&(node.to_owned(), path.to_vec(), digest));
         for (of, instance) in self.standing_for(path, digest) {
             instance.destroyed_at.insert(node.to_owned());
-            instance.revived |= is_moved || in_doubt || is_of_any && of != path;
+            instance.revived |= is_moved || in_doubt || is_own || is_of_any && of != path;
         }
         if let Some(was) = self.left.get(&(node.to_owned(), path.to_vec(), digest))
             && let Some(instance) = self.instances.get_mut(&(path.to_vec(), *was))
@@ -216,8 +220,11 @@ impl Oracle {
             let bytes = fs.bytes(id).expect("a file").clone();
             if self.closed.contains(&digest(&bytes)) {
                 self.destroy(node, &join(from, &below), &bytes);
+                let name = join(to, &below);
                 if fs.writers(id) == 0 {
-                    self.put(node, &join(to, &below), &bytes);
+                    self.put(node, &name, &bytes);
+                } else {
+                    self.named_open.insert((node.to_owned(), name, digest(&bytes)));
                 }
             }
         }

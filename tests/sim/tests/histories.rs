@@ -78,6 +78,13 @@ const ONCE_WRONG: &[(&str, &[u64])] = &[
     ("a write that an unread look passes over was to be told from what it replaced", &[4_079_989]),
     ("what was said to an index that was gone was held against its successor", &[16_994, 38_183]),
     ("what could neither be put in place nor back was hidden until the next start", &[27_462]),
+    ("what a directory's maker could not look at was taken for its users'", &[6_029_523]),
+    (
+        "a name given to an open file stood for the same bytes that others had put there",
+        &[6_025_656],
+    ),
+    ("a copy of a copy was held against what had the first name", &[6_012_560]),
+    ("what was written to in the trash was not looked at there", &[1_008_901]),
 ];
 
 #[test]
