@@ -90,6 +90,7 @@ pub fn acked(node: &Node, peer: &Node, ack: &Ack) -> Option<String> {
             return Some(format!("ack: {} calls {path} durable, and has not got it", node.name));
         }
     }
+    let installed = here.installed.filter(|_| !here.pending)?;
     // A version that lost is durable here once its copy is.
     let lost = told.values.iter().find(|value| {
         let lives = here.record.values.iter().any(|known| known.dot == value.dot);
@@ -103,7 +104,6 @@ pub fn acked(node: &Node, peer: &Node, ack: &Ack) -> Option<String> {
     if lost.is_some() {
         return Some(format!("ack: {} calls {path} durable, and lacks a loser", node.name));
     }
-    let installed = here.installed.filter(|_| !here.pending)?;
     let fs = &node.disk().fs;
     let id = still_there(fs, &path, &installed)?;
     // A user may have taken it to another name and back in the instant in which it was made durable.

@@ -83,6 +83,7 @@ const ONCE_WRONG: &[(&str, &[u64])] = &[
         "a name given to an open file stood for the same bytes that others had put there",
         &[6_025_656],
     ),
+    ("an acknowledgement on its way was held against what came after it", &[7_021_097]),
     ("a copy of a copy was held against what had the first name", &[6_012_560]),
     ("what was written to in the trash was not looked at there", &[1_008_901]),
 ];
