@@ -10,14 +10,15 @@
 //! states of a path in their order, whatever lane they took; what is under way is bounded. A peer
 //! that hears that we know of a delete has nothing older of that path to come from us. Of a name it
 //! hears before it hears of what is below: else what was a file there and has become a directory
-//! would clash with it.
+//! would clash with it. And of a file where there was a directory it hears after what was in that.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 use recsync_proto::message::{
     Ack, AckState, Announcement, INLINE_LEN_MAX, Lane, Moved, Open, ShareMessage,
 };
-use recsync_proto::{Content, Dot, Epoch, Hash, NodeName, Record, Seq, SharePath};
+use recsync_proto::{Content, Dot, Epoch, Hash, NodeName, Record, Seq, SharePath, Value};
 
 use super::effect::{Announce, Effect, Event, Hint, Source};
 use super::install::Owed;
@@ -69,7 +70,7 @@ impl Peer {
             ("flying", link.flying.len()),
             ("counted", link.under_way.iter().map(|lane| lane.count).sum()),
             ("again", link.again.len()),
-            ("below", link.below.len()),
+            ("waiting", link.waiting.len()),
             ("acks", link.acks.len()),
             ("deferred", link.deferred.len()),
             ("unheard", usize::from(!link.heard_all)),
@@ -95,8 +96,8 @@ struct Link {
     under_way: [UnderWay; 2],
     /// Paths whose newer state waited for the acknowledgement of an older one.
     again: Vec<SharePath>,
-    /// What waits to be told until a newer state of a name above it is: by that name.
-    below: BTreeMap<SharePath, Vec<SharePath>>,
+    /// What waits to be told until a state of a name above or below it has arrived: by that name.
+    waiting: BTreeMap<SharePath, Vec<SharePath>>,
     acks: Vec<Ack>,
     /// Acknowledgements of deletes that wait for an announcement of ours, by path: a peer that has
     /// them all may forget the delete, and must not hear of the file after that.
@@ -156,7 +157,7 @@ impl Link {
             carried: BTreeSet::new(),
             under_way: [UnderWay::default(); 2],
             again: Vec::new(),
-            below: BTreeMap::new(),
+            waiting: BTreeMap::new(),
             acks: Vec::new(),
             deferred: BTreeMap::new(),
             acked: false,
@@ -182,6 +183,17 @@ impl Link {
         (*flying < seq || flight.lane != lane).then_some(flight.lane)
     }
 
+    /// Returns a path below this one of which something is under way that a file or link of this name, announced in
+    /// `lane`, must not overtake: a state in which it is not deleted, or any in the other lane.
+    fn flies_below(&self, path: &SharePath, lane: Lane) -> Option<SharePath> {
+        let after = (Bound::Excluded(path), Bound::Unbounded);
+        let below =
+            self.flying.range::<SharePath, _>(after).take_while(|(it, _)| it.is_below(path));
+        let overtaken = |flight: &Flight| flight.live || flight.lane != lane;
+        let mut below = below.filter(|(_, seq)| self.flights.get(seq).is_some_and(overtaken));
+        below.next().map(|(below, _)| below.clone())
+    }
+
     /// True if a state of the path in which it is not deleted is under way to the peer.
     fn flies_alive(&self, path: &SharePath) -> bool {
         let flight = self.flying.get(path).and_then(|seq| self.flights.get(seq));
@@ -199,7 +211,7 @@ impl Link {
         self.flying.remove(&flight.path);
         self.acks.extend(self.deferred.remove(&flight.path).unwrap_or_default());
         self.again.push(flight.path.clone());
-        self.again.extend(self.below.remove(&flight.path).unwrap_or_default());
+        self.again.extend(self.waiting.remove(&flight.path).unwrap_or_default());
         Some(flight.path)
     }
 }
@@ -715,10 +727,17 @@ impl Lanes<'_> {
                 None => {}
                 Some((_, Lane::Live)) if lane == Lane::Bulk => return Ok(false),
                 Some((above, _)) => {
-                    self.link.below.entry(above).or_default().push(logged.path);
+                    self.link.waiting.entry(above).or_default().push(logged.path);
                     return Ok(true);
                 }
             }
+        }
+        let is_leaf = |value: &Value| !value.content.is_dir();
+        if logged.entry.record.values.iter().any(is_leaf)
+            && let Some(below) = self.link.flies_below(&logged.path, lane)
+        {
+            self.link.waiting.entry(below).or_default().push(logged.path);
+            return Ok(true);
         }
         self.tell(cx, logged, lane)?;
         Ok(true)

@@ -55,8 +55,8 @@ impl Said {
         if own.any(|value| value.content == installed.content) {
             let fs = &node.disk().fs;
             let Some(id) = still_there(fs, path, &installed) else { return wrongs };
-            if !fs.is_durable(&path.as_bytes().split(|byte| *byte == b'/').collect::<Vec<_>>(), id)
-            {
+            // As in `acked`.
+            if !fs.is_durable(&names(path), id) && !fs.is_durable_elsewhere(id) {
                 wrongs.push(format!("early: {} announces {path}, which is not durable", node.name));
             }
             if fs.bytes(id).is_ok_and(|bytes| !oracle.is_closed(bytes)) {
@@ -99,7 +99,12 @@ pub fn acked(node: &Node, peer: &Node, ack: &Ack) -> Option<String> {
         };
         let loser = version::loser(&here.record, &value.content).unwrap_or(value);
         let copies = [Digits::Eight, Digits::Sixteen].map(|digits| copy_path(&path, loser, digits));
-        lives && !value.content.is_dir() && !holds(&path) && !copies.iter().any(holds)
+        // One that was there may be gone by the time that this is said.
+        let was_kept = |copy: &SharePath| {
+            let copy = entry(&node.index, copy);
+            !copy.record.context.is_empty() && !copy.pending
+        };
+        lives && !value.content.is_dir() && !holds(&path) && !copies.iter().any(was_kept)
     });
     if lost.is_some() {
         return Some(format!("ack: {} calls {path} durable, and lacks a loser", node.name));

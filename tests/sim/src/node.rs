@@ -288,19 +288,20 @@ impl Node {
         self.life.take().is_some()
     }
 
-    /// Looks at what lies in the trash and is not as it was displaced, as the daemon's keeper looks at everything there. True
-    /// if something comes back.
-    pub fn look_at_trash(&mut self) -> bool {
+    /// Looks at what has lain in the trash for so long and is not as it was displaced, as the daemon's keeper looks at
+    /// everything there. True if something comes back.
+    pub fn look_at_trash(&mut self, age: Duration) -> bool {
         let now = self.now();
         let Some(life) = &mut self.life else { return false };
         let dot = Dot { epoch: self.index.epoch(), seq: Seq(now.wall_ns.unsigned_abs()) };
         let mut trashed = self.index.trash_after(TrashKey::FIRST, usize::MAX).unwrap_or_default();
+        let until = now.wall_ns - i64::try_from(age.as_nanos()).unwrap_or(i64::MAX);
         trashed.retain(|one| {
             let fs = &lock(&self.disk).fs;
             let place = [&b".recsync"[..], b"trash", one.day.as_bytes()];
             let names = one.at.as_bytes().split(|byte| *byte == b'/');
             let found = fs.resolve(&place.into_iter().chain(names).collect::<Vec<_>>());
-            found.is_ok_and(|id| !one.stat.same_bytes(&fs.stat(id)))
+            one.since_ns <= until && found.is_ok_and(|id| !one.stat.same_bytes(&fs.stat(id)))
         });
         let mut any = false;
         for one in trashed {

@@ -102,9 +102,9 @@ pub struct Oracle {
     /// the kernel had said is on the disk, or what a user had just written. Only who reads all files could
     /// tell: the next version puts it in the trash.
     overlooked: BTreeSet<(String, Vec<u8>, Digest)>,
-    /// What users gave a name to while they wrote to it, by node: who takes that away has not seen what others put
-    /// there, though the bytes are the same.
-    named_open: BTreeSet<(String, Vec<u8>, Digest)>,
+    /// What was once whole under a name, by node: who takes away a beginning of his own with the same bytes has not seen
+    /// what others put there.
+    whole: BTreeSet<(String, Vec<u8>, Digest)>,
     /// What was found wrong, in words.
     wrongs: Vec<String>,
 }
@@ -114,6 +114,7 @@ impl Oracle {
     pub fn put(&mut self, node: &str, path: &[u8], bytes: &[u8]) {
         let digest = digest(bytes);
         self.closed.insert(digest);
+        self.whole.insert((node.to_owned(), path.to_vec(), digest));
         if self.doubtful.contains(node) {
             self.revive(path);
         }
@@ -150,9 +151,10 @@ impl Oracle {
         let is_name = |(of, it): &(&[u8], &mut Instance)| *of != path && it.puts > 0;
         let names = self.standing_for(path, digest).filter(is_name).count();
         let is_of_any = is_itself || names > 1;
-        let is_own = self.named_open.contains(&(node.to_owned(), path.to_vec(), digest));
+        let is_whole = self.whole.contains(&(node.to_owned(), path.to_vec(), digest));
         for (of, instance) in self.standing_for(path, digest) {
             instance.destroyed_at.insert(node.to_owned());
+            let is_own = of == path && !is_whole;
             instance.revived |= is_moved || in_doubt || is_own || is_of_any && of != path;
         }
         if let Some(was) = self.left.get(&(node.to_owned(), path.to_vec(), digest))
@@ -161,15 +163,34 @@ impl Oracle {
             instance.destroyed_at.insert(node.to_owned());
             instance.revived = true;
         }
+        if self.overlooked.contains(&(node.to_owned(), path.to_vec(), digest)) {
+            // The node takes them for bytes that it knows: those are what was taken away.
+            self.at_path(path).for_each(|instance| {
+                instance.destroyed_at.insert(node.to_owned());
+            });
+            self.revive(path);
+        }
         if self.doubtful.contains(node) {
             self.revive(path);
         }
     }
 
+    /// A user touched a file. One that recsync has put there in that instant is known by its bytes and its mtime: with
+    /// another one it is a version of the user's, who did not know of its end.
+    pub fn touched(&mut self, node: &str, path: &[u8]) {
+        if self.unsettled.contains_key(&(node.to_owned(), path.to_vec())) {
+            self.revive(path);
+        }
+    }
+
+    fn at_path(&mut self, path: &[u8]) -> impl Iterator<Item = &mut Instance> {
+        let there = (path.to_vec(), Digest(0))..=(path.to_vec(), Digest(u64::MAX));
+        self.instances.range_mut(there).map(|(_, instance)| instance)
+    }
+
     /// What was taken away at a path may come back.
     fn revive(&mut self, path: &[u8]) {
-        let there = (path.to_vec(), Digest(0))..=(path.to_vec(), Digest(u64::MAX));
-        self.instances.range_mut(there).for_each(|(_, instance)| instance.revived = true);
+        self.at_path(path).for_each(|instance| instance.revived = true);
     }
 
     /// All nodes have said that nobody has the bytes of a version of a path: the one before it may take the
@@ -220,11 +241,8 @@ impl Oracle {
             let bytes = fs.bytes(id).expect("a file").clone();
             if self.closed.contains(&digest(&bytes)) {
                 self.destroy(node, &join(from, &below), &bytes);
-                let name = join(to, &below);
                 if fs.writers(id) == 0 {
-                    self.put(node, &name, &bytes);
-                } else {
-                    self.named_open.insert((node.to_owned(), name, digest(&bytes)));
+                    self.put(node, &join(to, &below), &bytes);
                 }
             }
         }
@@ -234,6 +252,7 @@ impl Oracle {
     /// one there.
     pub fn moved(&mut self, node: &str, from: Option<&[u8]>, path: &[u8], bytes: &[u8]) {
         let digest = digest(bytes);
+        self.whole.insert((node.to_owned(), path.to_vec(), digest));
         self.unsettled.insert((node.to_owned(), path.to_vec()), (digest, hash_of(bytes)));
         let known = self.instances.get(&(path.to_vec(), digest));
         // A recorder's first bytes are those of many files: what users had put there may be gone since.
@@ -242,6 +261,9 @@ impl Oracle {
             self.moved.insert((path.to_vec(), digest));
         }
         if let Some(from) = from {
+            if self.overlooked.contains(&(node.to_owned(), from.to_vec(), digest)) {
+                self.overlooked.insert((node.to_owned(), path.to_vec(), digest));
+            }
             let names = self.moved_from.entry((path.to_vec(), digest)).or_default();
             names.insert(from.to_vec());
         }
@@ -260,6 +282,7 @@ impl Oracle {
         let digest = digest(bytes);
         if self.closed.contains(&digest) {
             self.shipped.insert((path.to_vec(), digest));
+            self.whole.insert((node.to_owned(), path.to_vec(), digest));
             self.unsettled.insert((node.to_owned(), path.to_vec()), (digest, hash_of(bytes)));
         } else {
             let shown = shown(path);

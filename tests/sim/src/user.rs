@@ -436,6 +436,7 @@ fn run(script: &mut Script, step: Step, scene: &mut Scene<'_>) -> Result<(), Tre
         Step::Touch(mtime_ns) => {
             let id = find(scene.fs, &path)?;
             scene.fs.set_mtime(id, mtime_ns);
+            scene.oracle.touched(scene.node, &path);
             scene.tell(format_args!("sets the mtime of {} to {mtime_ns}", shown(&path)));
         }
         Step::Rename(from, to) => rename(&from, &to, scene)?,

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use recsync::engine::{DeletePolicy, Input, Load, OwnerPolicy, Settings};
 use recsync::index::IndexRead;
@@ -29,6 +30,8 @@ const SECOND: u64 = 1_000 * MS;
 const REST_MAX_NS: u64 = 4 * 3_600 * SECOND;
 /// Most events of one history.
 const STEPS_MAX: u64 = 400_000;
+/// What comes into the trash is looked at again so soon.
+const TRASH_LOOK: Duration = Duration::from_secs(1);
 /// How often operators decide at the end before it counts as endless.
 const DECISIONS_MAX: usize = 20;
 
@@ -257,7 +260,7 @@ impl World {
     fn look_at_trash(&mut self) -> bool {
         let mut any = false;
         for node in 0..self.nodes.len() {
-            any |= self.nodes[node].look_at_trash();
+            any |= self.nodes[node].look_at_trash(Duration::ZERO);
             self.tidy(node);
         }
         any
@@ -661,11 +664,13 @@ impl World {
             }
             Blow::Mute(from, to) => self.net.mute(from, to),
             Blow::LoseIndex(node) => {
+                self.nodes[node].look_at_trash(TRASH_LOOK);
                 self.nodes[node].disk().kill();
                 self.nodes[node].lose_index();
             }
             Blow::CopyIndex(node) => self.nodes[node].copy_index(),
             Blow::RestoreIndex(node) => {
+                self.nodes[node].look_at_trash(TRASH_LOOK);
                 self.nodes[node].disk().kill();
                 self.nodes[node].restore_index();
             }

@@ -84,6 +84,18 @@ const ONCE_WRONG: &[(&str, &[u64])] = &[
         &[6_025_656],
     ),
     ("an acknowledgement on its way was held against what came after it", &[7_021_097]),
+    (
+        "a file took the name of a directory before what was in that was known to be gone",
+        &[7_031_049],
+    ),
+    ("a name that users took away and gave back was held against an announcement", &[4_026_866]),
+    (
+        "who touched what recsync put there in that instant had not seen its end",
+        &[8_001_433, 4_085_360],
+    ),
+    ("what a node takes for bytes that it knows was renamed, and taken away", &[8_003_911]),
+    ("an index was lost after a look at the trash", &[7_084_050]),
+    ("a copy that was gone by then was held against an acknowledgement", &[7_058_222]),
     ("a copy of a copy was held against what had the first name", &[6_012_560]),
     ("what was written to in the trash was not looked at there", &[1_008_901]),
 ];
