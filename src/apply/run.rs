@@ -128,7 +128,8 @@ fn look_again<T: Tree>(tree: &T, op: &Op, switched: Switched<T::File>, durable: 
         made: switched.made.into_iter().filter_map(stat).collect(),
         displaced: switched.displaced.and_then(|place| {
             let found = tree.stat(&place).ok()?;
-            let expected = op.expect.filter(|expect| !is_same_object(expect, &found));
+            let unseen = mutant!(ReplaceUnseen);
+            let expected = op.expect.filter(|expect| !unseen && !is_same_object(expect, &found));
             match (place, expected) {
                 (place, None) => Some((place, found)),
                 // Somebody wrote to it since it came out. In the trash that is told by the stat
