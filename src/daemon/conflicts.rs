@@ -310,7 +310,8 @@ fn found(logged: Logged) -> Option<Found> {
     Some(Found { logged, copy })
 }
 
-fn hash_of(installed: &Installed) -> Option<String> {
+/// Returns the BLAKE3 of a file in hex.
+pub(super) fn hash_of(installed: &Installed) -> Option<String> {
     match &installed.content {
         Content::File { hash, .. } => Some(hash.to_string()),
         Content::Dir | Content::Symlink { .. } => None,

@@ -29,9 +29,7 @@ impl Node {
             bytes => SharePath::new(bytes)
                 .map_err(|error| CommandError::Invalid(format!("{}: {error}", named.path)))?,
         };
-        let host = self.select(Some(&name))?.into_iter().next();
-        host.map(|host| (host, path))
-            .ok_or_else(|| CommandError::Unknown(format!("no share is called `{name}`")))
+        Ok((self.host(&name)?, path))
     }
 }
 

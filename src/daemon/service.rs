@@ -240,16 +240,18 @@ impl Host {
 
 impl Node {
     pub(super) fn select(&self, share: Option<&ShareName>) -> Result<Vec<Arc<Host>>, CommandError> {
-        let mut hosts = self.hosts();
-        if let Some(share) = share {
-            hosts.retain(|host| host.name == *share);
-            if hosts.is_empty() {
-                return Err(CommandError::Unknown(format!(
-                    "no share is called `{share}`; `recsync share list` shows them"
-                )));
-            }
+        match share {
+            Some(share) => Ok(vec![self.host(share)?]),
+            None => Ok(self.hosts()),
         }
-        Ok(hosts)
+    }
+
+    pub(super) fn host(&self, share: &ShareName) -> Result<Arc<Host>, CommandError> {
+        self.hosts().into_iter().find(|host| host.name == *share).ok_or_else(|| {
+            CommandError::Unknown(format!(
+                "no share is called `{share}`; `recsync share list` shows them"
+            ))
+        })
     }
 
     fn tell_health(&self) -> Health {

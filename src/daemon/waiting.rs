@@ -19,12 +19,12 @@ use recsync_proto::{Content, NodeName, Seq, SharePath};
 use tokio::time::{sleep, timeout};
 
 use super::board::Running;
+use super::conflicts::hash_of;
 use super::host::Host;
 use super::service::{on_thread, unready};
 use super::trash::read;
 use super::{Node, lock};
-use crate::engine::conflict::{self, Digits};
-use crate::engine::version;
+use crate::engine::{conflict, version};
 use crate::index::{Entry, IndexRead as _, Installed};
 use crate::serve::api::{Waited, WaitedPeer};
 use crate::serve::{CommandError, Wait, Whereabouts};
@@ -46,7 +46,7 @@ const YEAR: Duration = Duration::from_secs(365 * 24 * 3_600);
 struct Sought {
     path: SharePath,
     /// The version that was there, and the names of the copy that it is kept as if it loses the name.
-    version: Option<(Content, Vec<SharePath>)>,
+    version: Option<(Content, [SharePath; 2])>,
     looked: bool,
 }
 
@@ -75,9 +75,7 @@ impl Node {
                 return Err(CommandError::Refused("the daemon is stopping".to_owned()));
             }
             // The config may have changed.
-            let Some(host) = self.select(Some(&share))?.into_iter().next() else {
-                return Err(CommandError::Unknown(format!("no share is called `{share}`")));
-            };
+            let host = self.host(&share)?;
             let left = deadline.saturating_sub(self.clock.now().mono);
             let running = host.board.get().running.filter(|it| !it.site.is_stopping());
             let changes = running.as_ref().map(|running| running.site.commits.changes());
@@ -189,10 +187,7 @@ impl Look<'_> {
     ) -> Result<Seen, CommandError> {
         let path = &sought.path;
         waited.size = Some(installed.content.size());
-        waited.hash = match &installed.content {
-            Content::File { hash, .. } => Some(hash.to_string()),
-            Content::Dir | Content::Symlink { .. } => None,
-        };
+        waited.hash = hash_of(installed);
         let peers = self.node.peers_of(match at {
             Whereabouts::Peer(peer) => Some(peer),
             Whereabouts::Any | Whereabouts::All => None,
@@ -329,10 +324,8 @@ impl Look<'_> {
 }
 
 /// Returns the version that is installed, with the names of the copy that it is kept as if it loses its name.
-fn version_of(path: &SharePath, entry: &Entry) -> Option<(Content, Vec<SharePath>)> {
+fn version_of(path: &SharePath, entry: &Entry) -> Option<(Content, [SharePath; 2])> {
     let content = entry.installed.as_ref()?.content.clone();
     let value = version::loser(&entry.record, &content)?;
-    let names = [Digits::Eight, Digits::Sixteen];
-    let copies = names.map(|digits| conflict::copy_path(path, value, digits));
-    Some((content, copies.to_vec()))
+    Some((content, conflict::copy_paths(path, value)))
 }

@@ -34,6 +34,11 @@ pub fn copy_path(path: &SharePath, loser: &Value, digits: Digits) -> SharePath {
     name(path, &loser.stamp.node, loser.mtime_ns.value, &version(loser.dot, digits))
 }
 
+/// Returns the names that a losing version's copy may have, the usual one first ([`copy_path`]).
+pub fn copy_paths(path: &SharePath, loser: &Value) -> [SharePath; 2] {
+    [Digits::Eight, Digits::Sixteen].map(|digits| copy_path(path, loser, digits))
+}
+
 /// Returns the name that a conflict copy's content lost; none if the name is no conflict copy's.
 pub fn original(copy: &SharePath) -> Option<SharePath> {
     let (stem, extension) = split_copy(copy.name())?;

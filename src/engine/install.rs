@@ -6,7 +6,7 @@ use std::time::Duration;
 use recsync_proto::message::{AckState, FileRef, INLINE_LEN_MAX, Lane};
 use recsync_proto::{Content, Dot, Hash, NodeName, Owner, Record, Seq, SharePath};
 
-use super::conflict::{self, Digits};
+use super::conflict;
 use super::effect::{
     Action, AppliedKind, Done, Effect, Event, GuardEvent, Hint, IMPLIED_DIR_MODE, NotFetched,
     Noticed, Op, Outcome, Saved, Source,
@@ -405,8 +405,7 @@ impl Engine {
         let Some(loser) = version::loser(&entry.record, &installed.content) else {
             return Ok(None);
         };
-        for digits in [Digits::Eight, Digits::Sixteen] {
-            let copy = conflict::copy_path(path, loser, digits);
+        for copy in conflict::copy_paths(path, loser) {
             let Some(there) = cx.index.entry(&copy)? else { return Ok(Some(copy)) };
             let kept = version::holds(&there.record, &installed.content);
             if kept || there.record.is_tombstone() && there.installed.is_none() {
@@ -467,8 +466,8 @@ impl Engine {
         content: &Content,
     ) -> Result<bool, IndexError> {
         let Some(loser) = version::loser(&entry.record, content) else { return Ok(false) };
-        for digits in [Digits::Eight, Digits::Sixteen] {
-            let there = cx.entry(&conflict::copy_path(path, loser, digits))?;
+        for copy in conflict::copy_paths(path, loser) {
+            let there = cx.entry(&copy)?;
             let holds = there.installed.is_some_and(|installed| installed.content == *content);
             if holds && version::holds(&there.record, content) {
                 return Ok(true);

@@ -286,7 +286,8 @@ fn components(place: &Place) -> Result<Vec<&[u8]>, TreeError> {
     Ok(dirs.into_iter().chain(names).filter(|name| !name.is_empty()).collect())
 }
 
-fn find(fs: &Fs, place: &Place) -> Result<Id, TreeError> {
+/// Returns the object at a place.
+pub fn find(fs: &Fs, place: &Place) -> Result<Id, TreeError> {
     fs.resolve(&components(place)?)
 }
 

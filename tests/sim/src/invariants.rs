@@ -7,7 +7,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use recsync::engine::conflict::{Digits, copy_path};
+use recsync::engine::conflict::copy_paths;
 use recsync::engine::{Hint, Load, Look, MaxDelete, version};
 use recsync::index::{Entry, IndexRead, Installed, Memory};
 use recsync_proto::message::{Ack, AckState, Announcement};
@@ -98,13 +98,15 @@ pub fn acked(node: &Node, peer: &Node, ack: &Ack) -> Option<String> {
             entry(&node.index, path).installed.is_some_and(|there| there.content == value.content)
         };
         let loser = version::loser(&here.record, &value.content).unwrap_or(value);
-        let copies = [Digits::Eight, Digits::Sixteen].map(|digits| copy_path(&path, loser, digits));
         // One that was there may be gone by the time that this is said.
         let was_kept = |copy: &SharePath| {
             let copy = entry(&node.index, copy);
             !copy.record.context.is_empty() && !copy.pending
         };
-        lives && !value.content.is_dir() && !holds(&path) && !copies.iter().any(was_kept)
+        lives
+            && !value.content.is_dir()
+            && !holds(&path)
+            && !copy_paths(&path, loser).iter().any(was_kept)
     });
     if lost.is_some() {
         return Some(format!("ack: {} calls {path} durable, and lacks a loser", node.name));

@@ -21,7 +21,7 @@ use recsync::{apply, observe, transfer, trash};
 use recsync_proto::message::{Announcement, Lane, ShareMessage};
 use recsync_proto::{Dot, Epoch, NodeName, Seq, SharePath};
 
-use crate::disk::{Disk, SimTree, lock};
+use crate::disk::{Disk, SimTree, find, lock};
 use crate::invariants::{self, Removals};
 use crate::machine::{Machine, SharedChronicle};
 use crate::rng::Rng;
@@ -298,9 +298,7 @@ impl Node {
         let until = now.wall_ns - i64::try_from(age.as_nanos()).unwrap_or(i64::MAX);
         trashed.retain(|one| {
             let fs = &lock(&self.disk).fs;
-            let place = [&b".recsync"[..], b"trash", one.day.as_bytes()];
-            let names = one.at.as_bytes().split(|byte| *byte == b'/');
-            let found = fs.resolve(&place.into_iter().chain(names).collect::<Vec<_>>());
+            let found = find(fs, &one.place());
             one.since_ns <= until && found.is_ok_and(|id| !one.stat.same_bytes(&fs.stat(id)))
         });
         let mut any = false;
