@@ -355,7 +355,7 @@ pub struct WaitedPeer {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Named {
-    /// Absolute, or relative to `from` if that is in a share, else to the share.
+    /// Absolute, or relative to `from` if it lies in a share so, else to the share.
     pub path: String,
     /// The directory that the person is in.
     #[serde(default)]
