@@ -14,6 +14,8 @@
 #![expect(clippy::print_stdout, reason = "prints what it measures")]
 #![allow(clippy::unwrap_used, reason = "the line is one of tests/support")]
 
+#[path = "../tests/support/loopback.rs"]
+mod loopback;
 #[path = "../tests/support/proxy.rs"]
 mod proxy;
 

@@ -7,6 +7,7 @@
 
 mod disk;
 mod http;
+mod loopback;
 mod netns;
 mod node;
 mod pair;

@@ -3,17 +3,16 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use super::tree::Tree;
-use super::{http, seen, until, within};
+use super::{http, loopback, seen, until, within};
 
 /// The one share that every node has.
 pub(crate) const SHARE: &str = "recordings";
@@ -450,14 +449,9 @@ impl Drop for Node {
     }
 }
 
-/// Returns two addresses that are this node's alone. All of 127/8 is loopback: on an address of
-/// its own, no other program's outgoing connection can take the port while the daemon is down.
+/// Returns two addresses that are this node's alone.
 fn addresses() -> [SocketAddr; 2] {
-    static COUNT: AtomicU16 = AtomicU16::new(1);
-    let [high, low] = (std::process::id() as u16).to_be_bytes();
-    let address =
-        Ipv4Addr::new(127, high | 1, low, (COUNT.fetch_add(1, Ordering::Relaxed) % 254) as u8 + 1);
-    let free = || TcpListener::bind((address, 0)).unwrap();
-    let both = [free(), free()];
+    let host = loopback::address();
+    let both = [(); 2].map(|()| TcpListener::bind((host, 0)).unwrap());
     both.map(|listener| listener.local_addr().unwrap())
 }

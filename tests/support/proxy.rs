@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::loopback;
+
 /// What the line does.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Line {
@@ -39,7 +41,7 @@ pub(crate) struct Proxy {
 
 impl Proxy {
     pub(crate) fn to(target: SocketAddr) -> Proxy {
-        let listener = TcpListener::bind((target.ip(), 0)).unwrap();
+        let listener = TcpListener::bind((loopback::address(), 0)).unwrap();
         let address = listener.local_addr().unwrap();
         let state = State { line: Line::Good, open: Vec::new(), closed: false };
         let state = Arc::new(Mutex::new(state));
