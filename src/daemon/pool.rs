@@ -15,8 +15,11 @@ use crate::sys::{self, Clock};
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// Threads of a crew: their work is waiting for the disk, more of them than this wait no faster.
-const WORKERS: usize = 8;
+/// Threads of a crew for each core, and at least and at most in all: half of their work is waiting for
+/// the disk, and two cores are busy with eight.
+const WORKERS_PER_CORE: usize = 4;
+const WORKERS_MIN: usize = 8;
+const WORKERS_MAX: usize = 32;
 /// For so long after the last call others are expected.
 const CALLS_COME: Duration = Duration::from_secs(1);
 
@@ -59,7 +62,8 @@ impl Pool {
             jobs: Arc::default(),
         };
         let mut threads = Vec::new();
-        for number in 0..WORKERS {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        for number in 0..(cores * WORKERS_PER_CORE).clamp(WORKERS_MIN, WORKERS_MAX) {
             for lane in [Lane::Live, Lane::Bulk] {
                 let crew = crews.crew(lane).clone();
                 let name = if lane == Lane::Live { "worker" } else { "backlog" };
