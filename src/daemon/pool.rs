@@ -15,8 +15,8 @@ use crate::sys::{self, Clock};
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// Threads of a crew for each core, and at least and at most in all: half of their work is waiting for
-/// the disk, and two cores are busy with eight.
+/// Threads of a crew for each core, and at least and at most in all. Eight keep two cores busy; what more
+/// cores would need was not measured.
 const WORKERS_PER_CORE: usize = 4;
 const WORKERS_MIN: usize = 8;
 const WORKERS_MAX: usize = 32;
