@@ -35,8 +35,8 @@ const STOP_WAIT: Duration = Duration::from_secs(8);
 const STATUS_WAIT: Duration = Duration::from_secs(10);
 /// Lines of a daemon's log that are kept to explain its end.
 const SAID_MAX: usize = 10;
-/// Warnings, and what happens to each file: nothing else is written.
-const LOG_LEVEL: &str = "warn,recsync::telemetry::events=debug";
+/// Warnings, and [`events::LOOKED_FOR`]: nothing else is written.
+const LOG_LEVEL: &str = "warn,recsync::telemetry::events::looked_for=debug";
 
 /// Two daemons; both are ended when this is dropped.
 #[derive(Debug)]

@@ -16,7 +16,7 @@ use tracing::{debug, error, info, trace, warn};
 
 use super::Timestamp;
 use super::limit::Limit;
-use crate::engine::effect::{Event, GuardEvent, Now};
+use crate::engine::effect::{AppliedKind, Event, GuardEvent, Now};
 use crate::tree::OwnerLeft;
 
 /// Errors that are remembered; more would not fit a screen.
@@ -28,7 +28,10 @@ pub const SKIPPED_MAX: usize = 1000;
 /// Objects that are never synced and are shown with their names.
 pub const SKIPPED_SHOWN: usize = 10;
 
-/// The log line of a change of ours that has reached a peer, as `recsync demo` looks for it.
+/// The target of the lines that `recsync demo` and the benches look for: nothing else is written for them.
+pub const LOOKED_FOR: &str = "recsync::telemetry::events::looked_for";
+
+/// The log line of a change of ours that has reached a peer.
 pub const DURABLE: &str = "durable on the peer";
 
 /// How the log line of a change of a peer's begins that was made here; its kind follows.
@@ -124,11 +127,17 @@ impl Events {
             Event::EchoSuppressed => trace!(%share, "an event of our own making"),
             Event::Replicated { peer, path, took } => {
                 let seconds = took.map(|took| took.as_secs_f64());
-                debug!(%share, %peer, %path, seconds, "{DURABLE}");
+                debug!(target: LOOKED_FOR, %share, %peer, %path, seconds, "{DURABLE}");
             }
             Event::Applied { peer, path, kind, saved: _ } => {
                 let peer = peer.as_ref().map(tracing::field::display);
-                debug!(%share, peer, %path, "{APPLIED}: {}", kind.as_str());
+                let what = format_args!("{APPLIED}: {}", kind.as_str());
+                match kind {
+                    AppliedKind::Rename => {
+                        debug!(target: LOOKED_FOR, %share, peer, %path, "{what}")
+                    }
+                    _ => debug!(%share, peer, %path, "{what}"),
+                }
             }
             Event::Conflict { path, copy } => {
                 if let Some(left_out) = self.pass(now, Some(share), "conflict") {
