@@ -160,21 +160,22 @@ pub(crate) fn check_component(name: &[u8]) -> Result<(), PathError> {
     Ok(())
 }
 
-/// Bytes of two paths that are compared at once.
-const CHUNK: usize = 16;
-
 impl Ord for SharePath {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        let (mut one, mut other) = (&*self.0, &*other.0);
-        // Most begin alike: what is the same is skipped in chunks.
-        while let (Some((a, one_rest)), Some((b, other_rest))) =
-            (one.split_first_chunk::<CHUNK>(), other.split_first_chunk::<CHUNK>())
-            && a == b
-        {
-            (one, other) = (one_rest, other_rest);
-        }
         // `/` as the least byte keeps a subtree together: a, a/x, a.b.
         let key = |byte: &u8| if *byte == b'/' { 0 } else { *byte };
+        let (mut one, mut other) = (&*self.0, &*other.0);
+        // Most begin alike: what is the same is skipped, and the first difference found, eight bytes at a time.
+        while let (Some((a, one_rest)), Some((b, other_rest))) =
+            (one.split_first_chunk::<8>(), other.split_first_chunk::<8>())
+        {
+            let differing = u64::from_le_bytes(*a) ^ u64::from_le_bytes(*b);
+            if differing != 0 {
+                let at = differing.trailing_zeros() as usize / 8;
+                return key(&a[at]).cmp(&key(&b[at]));
+            }
+            (one, other) = (one_rest, other_rest);
+        }
         one.iter().map(key).cmp(other.iter().map(key))
     }
 }
