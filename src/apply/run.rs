@@ -51,11 +51,12 @@ pub fn run_after<T: Tree>(
         }));
     }
     let durable = sync(tree, &switched);
-    let outcomes = ops.iter().zip(switched).zip(durable);
+    let found = look(tree, &ops, &switched);
+    let outcomes = ops.iter().zip(switched).zip(durable.into_iter().zip(found));
     outcomes
-        .map(|((op, switched), durable)| match switched {
+        .map(|((op, switched), (durable, found))| match switched {
             Err(why) => (op.id, why.into()),
-            Ok(switched) => (op.id, look_again(tree, op, switched, durable)),
+            Ok(switched) => (op.id, tell(tree, op, switched, durable, found)),
         })
         .collect()
 }
@@ -107,13 +108,35 @@ pub(crate) fn sync_names<T: Tree>(tree: &T, dir: &Place) -> Result<(), TreeError
     }
 }
 
-/// Looks at what a change left: the fingerprints by which the watcher's echo is known. What is not
+/// Looks at what the changes left: none where nothing is left, or nothing to be seen.
+fn look<T: Tree>(
+    tree: &T,
+    ops: &[Op],
+    switched: &[Result<Switched<T::File>, Undone>],
+) -> Vec<Option<Fingerprint>> {
+    let leaves = |switched: &Result<Switched<T::File>, Undone>| {
+        switched.as_ref().is_ok_and(|switched| matches!(switched.left, Left::Object(_)))
+    };
+    let left = ops.iter().zip(switched).filter(|(_, switched)| leaves(switched));
+    let paths: Vec<_> = left.map(|(op, _)| op.path.clone()).collect();
+    let mut found = tree.stat_all(&paths).into_iter();
+    let next = |switched| if leaves(switched) { found.next()?.ok() } else { None };
+    switched.iter().map(next).collect()
+}
+
+/// Tells what a change left, with the fingerprints by which the watcher's echo is known. What is not
 /// durable, or not to be seen, was made all the same: whoever changes it from here on knew it.
-fn look_again<T: Tree>(tree: &T, op: &Op, switched: Switched<T::File>, durable: bool) -> Outcome {
+fn tell<T: Tree>(
+    tree: &T,
+    op: &Op,
+    switched: Switched<T::File>,
+    durable: bool,
+    found: Option<Fingerprint>,
+) -> Outcome {
     let (left, is_there) = match switched.left {
         Left::Nothing => (None, true),
-        Left::Object(left) => match tree.stat(&Place::Share(op.path.clone())) {
-            Ok(found) if is_left(&left, &found) => (Some(found), true),
+        Left::Object(left) => match found {
+            Some(found) if is_left(&left, &found) => (Some(found), true),
             _ => (Some(left), false),
         },
     };

@@ -85,11 +85,13 @@ pub(super) fn switch<T: Tree>(
     staged: Option<&Staged>,
 ) -> Result<Switched<T::File>, Undone> {
     let mut made = Vec::new();
-    let switched = make_parents(tree, op, &mut made).and_then(|()| match (&op.action, staged) {
+    let switched = match (&op.action, staged) {
         (Action::Remove, _) => remove(tree, op),
         (Action::Move { from, from_expect, mtime_ns, mode, owner }, _) => {
             let dress = Dress { mode: *mode, mtime_ns: Some(*mtime_ns), owner: owner.as_ref() };
-            rename(tree, op, from, from_expect, dress)
+            let above =
+                if op.expect.is_none() { make_above(tree, &op.path, &mut made) } else { Ok(()) };
+            above.and_then(|()| rename(tree, op, from, from_expect, dress))
         }
         (Action::Metadata { mode, mtime_ns, owner }, _) => {
             let dress = Dress { mode: *mode, mtime_ns: *mtime_ns, owner: owner.as_ref() };
@@ -101,14 +103,14 @@ pub(super) fn switch<T: Tree>(
         }
         (Action::File { .. } | Action::Symlink { .. } | Action::Dir { .. }, Some(staged)) => {
             match &op.expect {
-                None => put(tree, op, staged),
+                None => put(tree, op, staged, &mut made),
                 Some(expect) => replace(tree, op, expect, staged),
             }
         }
         (Action::File { .. } | Action::Symlink { .. } | Action::Dir { .. }, None) => {
             Err(bug("nothing was staged for it"))
         }
-    });
+    };
     match switched {
         Ok(mut switched) => {
             let staged = staged.and_then(|staged| staged.owner_left);
@@ -127,12 +129,6 @@ pub(super) fn switch<T: Tree>(
             Err(why)
         }
     }
-}
-
-/// Makes the directories above the path of an operation that puts something there.
-fn make_parents<T: Tree>(tree: &T, op: &Op, made: &mut Vec<Made>) -> Result<(), Undone> {
-    let adds = !matches!(op.action, Action::Remove | Action::Metadata { .. });
-    if !adds || op.expect.is_some() { Ok(()) } else { make_above(tree, &op.path, made) }
 }
 
 /// Makes the directories above a path that are not there.
@@ -187,10 +183,19 @@ fn inherit<T: Tree>(tree: &T, place: &Place, above: &Fingerprint) -> Option<Fing
     Some(Fingerprint { uid, gid, ..made })
 }
 
-/// Puts a staged object under a free name.
-fn put<T: Tree>(tree: &T, op: &Op, staged: &Staged) -> Result<Switched<T::File>, Undone> {
+/// Puts a staged object under a free name, and makes the directories above it if they are not there.
+fn put<T: Tree>(
+    tree: &T,
+    op: &Op,
+    staged: &Staged,
+    made: &mut Vec<Made>,
+) -> Result<Switched<T::File>, Undone> {
     let (path, temp) = (Place::Share(op.path.clone()), Place::Temp(staged.name.clone()));
     let mut put = tree.rename(&temp, &path);
+    if put == Err(TreeError::NotFound) {
+        make_above(tree, &op.path, made)?;
+        put = tree.rename(&temp, &path);
+    }
     if mutant!(OverwriteNewName) && put == Err(TreeError::Exists) {
         put = tree.exchange(&temp, &path);
     }
