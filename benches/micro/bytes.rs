@@ -9,7 +9,7 @@ use recsync::observe::hash;
 use recsync::sys::Clock;
 use recsync::tree::{Disk, Place, Tree, create_marker};
 use recsync_proto::codec::{PREFIX_LEN, decode, encode};
-use recsync_proto::message::{Announcement, ShareMessage};
+use recsync_proto::message::{Announcement, Bytes, ShareMessage};
 use recsync_proto::{Message, Seq, ShareName, SharePath};
 
 use crate::{Case, Result, Run, Work, sample, timed};
@@ -42,7 +42,7 @@ fn frame(inline: u64) -> Result<(Message, Vec<u8>)> {
         seq: Seq(100_000),
         record: sample::record(0, &path, Seq(100_000))?,
         path,
-        inline: (inline > 0).then(|| (0..inline).map(|at| at.to_le_bytes()[0]).collect()),
+        inline: (inline > 0).then(|| Bytes((0..inline).map(|at| at.to_le_bytes()[0]).collect())),
         moved_from: None,
     };
     let body = ShareMessage::Announce(vec![announcement]);

@@ -11,7 +11,7 @@ use recsync::engine::{
 };
 use recsync::index::{Index, Memory};
 use recsync::tree::Fingerprint;
-use recsync_proto::message::{Announcement, Lane, ShareMessage};
+use recsync_proto::message::{Announcement, Bytes, Lane, ShareMessage};
 use recsync_proto::{Content, Epoch, NodeName, Seq, SharePath};
 
 use crate::{Case, Result, Run, Work, sample, timed};
@@ -237,7 +237,7 @@ impl Pair {
         let Effect::Announce(announce) = effect else { return None };
         let Announce { seq, path, record, inline, .. } = *announce;
         let inline = inline.map(|_| self.bytes.clone());
-        Some(Announcement { seq, path, record, inline, moved_from: None })
+        Some(Announcement { seq, path, record, inline: inline.map(Bytes), moved_from: None })
     }
 
     fn apply(&mut self, effect: Effect) -> Option<Input> {

@@ -4,12 +4,15 @@
 //! message fills its frame exactly and satisfies every limit of its type.
 //! The only place that names bincode, so that it can be replaced here alone.
 
-use bincode::config;
+use bincode::de::Decoder;
+use bincode::de::read::Reader as _;
+use bincode::error::DecodeError;
+use bincode::{Decode, config};
 use thiserror::Error;
 
 use crate::hello::{REASON_LEN_MAX, Refusal};
 use crate::message::{
-    ACKS_MAX, ANNOUNCEMENTS_MAX, Announcement, BLOCK_LEN_MAX, BLOCKS_MAX, CAPABILITIES_MAX,
+    ACKS_MAX, ANNOUNCEMENTS_MAX, Announcement, BLOCK_LEN_MAX, BLOCKS_MAX, Bytes, CAPABILITIES_MAX,
     DIGESTS_MAX, DigestEntry, DigestKind, FILE_SIZE_MAX, FileRef, INLINE_LEN_MAX, LACKS_MAX,
     LAGS_MAX, LOST_MAX, Message, OUTLINE_PAGE_MAX, SYMLINK_LEN_MAX, ShareMessage, VERSIONS_MAX,
     block_count,
@@ -75,12 +78,14 @@ pub fn encode(message: &Message) -> Result<Vec<u8>, CodecError> {
 /// Returns about how many bytes a message has, so that files' bytes are copied into its frame once.
 fn roughly(message: &Message) -> usize {
     const REST: usize = 512;
-    let files = |announcement: &Announcement| announcement.inline.as_ref().map_or(0, Vec::len);
+    let files = |announcement: &Announcement| {
+        announcement.inline.as_ref().map_or(0, |Bytes(bytes)| bytes.len())
+    };
     match message {
         Message::Share { body: ShareMessage::Announce(announcements), .. } => {
             announcements.iter().map(|announcement| files(announcement) + REST).sum()
         }
-        Message::Share { body: ShareMessage::Block { bytes, .. }, .. } => bytes.len() + REST,
+        Message::Share { body: ShareMessage::Block { bytes, .. }, .. } => bytes.0.len() + REST,
         _ => REST,
     }
 }
@@ -137,6 +142,22 @@ fn decode_exact<T: bincode::Decode<()>>(bytes: &[u8]) -> Result<T, CodecError> {
     }
 }
 
+/// As a `Vec<u8>`, which would be decoded into room that is filled with zeros first.
+impl<Context> Decode<Context> for Bytes {
+    fn decode<D: Decoder<Context = Context>>(decoder: &mut D) -> Result<Self, DecodeError> {
+        let len = u64::decode(decoder)?;
+        let len = usize::try_from(len).map_err(|_| DecodeError::OutsideUsizeRange(len))?;
+        decoder.claim_container_read::<u8>(len)?;
+        let Some(bytes) = decoder.reader().peek_read(len).map(<[u8]>::to_vec) else {
+            return Err(DecodeError::UnexpectedEnd { additional: len });
+        };
+        decoder.reader().consume(len);
+        Ok(Bytes(bytes))
+    }
+}
+
+bincode::impl_borrow_decode!(Bytes);
+
 fn check(message: &Message) -> Result<(), CodecError> {
     match message {
         Message::Hello(hello) => {
@@ -171,7 +192,7 @@ fn check_body(body: &ShareMessage) -> Result<(), CodecError> {
             limit(blocks.len() <= OUTLINE_PAGE_MAX as usize, "block hashes in a frame")
         }
         ShareMessage::Block { bytes, .. } => {
-            limit(bytes.len() <= BLOCK_LEN_MAX, "bytes of a block")
+            limit(bytes.0.len() <= BLOCK_LEN_MAX, "bytes of a block")
         }
         ShareMessage::GetDigests { dir, after, .. } => {
             check_dir(dir)?;
@@ -187,7 +208,7 @@ fn check_body(body: &ShareMessage) -> Result<(), CodecError> {
 }
 
 fn check_announcement(announcement: &Announcement) -> Result<(), CodecError> {
-    let inline_len = announcement.inline.as_ref().map_or(0, Vec::len);
+    let inline_len = announcement.inline.as_ref().map_or(0, |Bytes(bytes)| bytes.len());
     limit(inline_len as u64 <= INLINE_LEN_MAX, "bytes inside an announcement")?;
     if let Some(moved) = &announcement.moved_from {
         check_record(&moved.record)?;

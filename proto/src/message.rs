@@ -142,7 +142,7 @@ pub enum ShareMessage {
         /// Which block of the file.
         index: u32,
         /// Its bytes, [`block_size`] of them but for the last block.
-        bytes: Vec<u8>,
+        bytes: Bytes,
     },
     /// The bytes asked for are not here any more (the path has been looked at again and, where it
     /// changed, will be announced).
@@ -242,6 +242,10 @@ pub struct Open {
     pub answers: Option<u64>,
 }
 
+/// The bytes of a file, or of a part of it.
+#[derive(Debug, Clone, PartialEq, Eq, Encode)]
+pub struct Bytes(pub Vec<u8>);
+
 /// One record of the sender's log.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct Announcement {
@@ -252,7 +256,7 @@ pub struct Announcement {
     /// All that the sender knows of the path.
     pub record: Record,
     /// The bytes of the winning file, if at most [`INLINE_LEN_MAX`].
-    pub inline: Option<Vec<u8>>,
+    pub inline: Option<Bytes>,
     /// The path that it was renamed from.
     pub moved_from: Option<Moved>,
 }

@@ -8,7 +8,7 @@ use std::fmt::Write;
 use recsync_proto::codec::{self, PREFIX_LEN};
 use recsync_proto::hello::{Refusal, Versions};
 use recsync_proto::message::{
-    Ack, AckState, Announcement, DigestEntry, DigestKind, FileRef, Lane, Moved, Open, Ping,
+    Ack, AckState, Announcement, Bytes, DigestEntry, DigestKind, FileRef, Lane, Moved, Open, Ping,
     ShareMessage,
 };
 use recsync_proto::{
@@ -121,7 +121,7 @@ fn golden() -> Vec<(&'static str, Message, &'static str)> {
         seq: Seq(9),
         path: path("new"),
         record: record(&contents),
-        inline: Some(b"bytes".to_vec()),
+        inline: Some(Bytes(b"bytes".to_vec())),
         moved_from: Some(Moved { seq: Seq(8), path: path("old"), record: record(&[]) }),
     };
     let forgotten = Announcement {
@@ -218,7 +218,7 @@ fn golden() -> Vec<(&'static str, Message, &'static str)> {
         ),
         (
             "block",
-            share(ShareMessage::Block { id: 1, index: 3, bytes: vec![1, 2] }),
+            share(ShareMessage::Block { id: 1, index: 3, bytes: Bytes(vec![1, 2]) }),
             "09000000030172070103020102",
         ),
         ("gone", share(ShareMessage::Gone { id: u32::MAX }), "0900000003017208fcffffffff"),

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
-use recsync_proto::message::{Announcement, Lane, ShareMessage};
+use recsync_proto::message::{Announcement, Bytes, Lane, ShareMessage};
 use recsync_proto::{Message, SharePath};
 
 use super::site::Site;
@@ -113,7 +113,7 @@ impl Worker {
                 match what {
                     Outgoing::Announce(announce) => {
                         let one = self.announcement(*announce);
-                        bytes += one.inline.as_ref().map_or(256, |inline| inline.len() + 256);
+                        bytes += one.inline.as_ref().map_or(256, |inline| inline.0.len() + 256);
                         together.push(one);
                         if bytes < TOGETHER_BYTES && together.len() < TOGETHER_MAX {
                             next = jobs.try_recv().ok();
@@ -164,7 +164,7 @@ impl Worker {
             }
             bytes
         });
-        Announcement { seq, path, record, inline, moved_from }
+        Announcement { seq, path, record, inline: inline.map(Bytes), moved_from }
     }
 
     fn answer(&self, question: &ShareMessage) {

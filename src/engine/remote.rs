@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
 use recsync_proto::message::{
-    Ack, AckState, Announcement, INLINE_LEN_MAX, Lane, Moved, Open, ShareMessage,
+    Ack, AckState, Announcement, Bytes, INLINE_LEN_MAX, Lane, Moved, Open, ShareMessage,
 };
 use recsync_proto::{Content, Dot, Epoch, Hash, NodeName, Record, Seq, SharePath, Value};
 
@@ -386,7 +386,9 @@ impl Engine {
         // A newer version, which another peer has told of, needs other bytes.
         let told = version::winner(&record, false).map(|told| told.content);
         let bytes = match (inline, told) {
-            (Some(bytes), Some(Content::File { hash, .. })) if self.wants(cx, &path, hash)? => {
+            (Some(Bytes(bytes)), Some(Content::File { hash, .. }))
+                if self.wants(cx, &path, hash)? =>
+            {
                 Some(Source::Inline(bytes.into()))
             }
             _ => None,

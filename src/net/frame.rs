@@ -137,7 +137,7 @@ pub(super) async fn write<W: AsyncWrite + Unpin>(io: &mut W, frames: &[Vec<u8>])
 #[cfg(test)]
 mod tests {
     use recsync_proto::hello::Refusal;
-    use recsync_proto::message::{Ping, ShareMessage};
+    use recsync_proto::message::{Bytes, Ping, ShareMessage};
     use recsync_proto::{Message, ShareName};
 
     use super::*;
@@ -156,7 +156,7 @@ mod tests {
     }
 
     fn block(len: usize) -> Message {
-        let body = ShareMessage::Block { id: 1, index: 0, bytes: vec![7; len] };
+        let body = ShareMessage::Block { id: 1, index: 0, bytes: Bytes(vec![7; len]) };
         Message::Share { share: ShareName::new("recordings").unwrap(), body }
     }
 

@@ -7,7 +7,7 @@ use std::sync::mpsc;
 use std::thread;
 
 use recsync_proto::hello::{Refusal, Versions};
-use recsync_proto::message::{Lane, ShareMessage};
+use recsync_proto::message::{Bytes, Lane, ShareMessage};
 use recsync_proto::{Message, Seq, ShareName};
 use tokio::runtime::Runtime;
 
@@ -164,7 +164,10 @@ fn caught_up(seq: u64) -> Message {
 
 fn block(index: u32, len: usize) -> Message {
     let bytes = vec![index.to_le_bytes()[0]; len];
-    Message::Share { share: share(), body: ShareMessage::Block { id: 1, index, bytes } }
+    Message::Share {
+        share: share(),
+        body: ShareMessage::Block { id: 1, index, bytes: Bytes(bytes) },
+    }
 }
 
 /// Lets two running nodes know each other; both dial.

@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use recsync_proto::message::{
-    FILE_SIZE_MAX, FileRef, INLINE_LEN_MAX, OUTLINE_PAGE_MAX, ShareMessage, block_count,
+    Bytes, FILE_SIZE_MAX, FileRef, INLINE_LEN_MAX, OUTLINE_PAGE_MAX, ShareMessage, block_count,
 };
 use recsync_proto::{Hash, NodeName, Seq, SharePath};
 
@@ -165,7 +165,7 @@ impl<T: Tree> Fetcher<T> {
     ) {
         match message {
             ShareMessage::Outline { id, blocks } => self.outline(tree, peer, id, blocks, out),
-            ShareMessage::Block { id, index, bytes } => {
+            ShareMessage::Block { id, index, bytes: Bytes(bytes) } => {
                 self.block(tree, peer, id, index, bytes, out);
             }
             ShareMessage::Gone { id } => {

@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use recsync_proto::message::{FileRef, ShareMessage, block_count};
+use recsync_proto::message::{Bytes, FileRef, ShareMessage, block_count};
 use recsync_proto::{Content, Hash, SharePath};
 
 use crate::index::{IndexRead, Installed};
@@ -101,7 +101,7 @@ fn serve_blocks<T: Tree, I: IndexRead>(
         if read != Ok(len) || is_other || !open.is_unchanged(tree) {
             return None;
         }
-        let sent = send(ShareMessage::Block { id, index, bytes });
+        let sent = send(ShareMessage::Block { id, index, bytes: Bytes(bytes) });
         if sent.is_break() {
             return Some(sent);
         }

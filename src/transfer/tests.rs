@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::ControlFlow;
 
 use proptest::prelude::*;
-use recsync_proto::message::{FileRef, INLINE_LEN_MAX, Lane, ShareMessage};
+use recsync_proto::message::{Bytes, FileRef, INLINE_LEN_MAX, Lane, ShareMessage};
 use recsync_proto::{Content, Epoch, Hash, NodeName, Seq, SharePath};
 
 use super::{FetchError, FetchOutput, Fetcher, Outlines, Want, read_inline, serve, transfer_name};
@@ -135,7 +135,7 @@ impl<'a, T: Tree> Link<'a, T> {
     }
 
     fn deliver(&mut self, peer: &NodeName, answer: ShareMessage) {
-        if let ShareMessage::Block { bytes, .. } = &answer {
+        if let ShareMessage::Block { bytes: Bytes(bytes), .. } = &answer {
             self.in_flight = self.in_flight.saturating_sub(bytes.len() as u64);
         }
         self.with(|fetcher, tree, out| fetcher.message(tree, peer, answer, out));
@@ -258,7 +258,7 @@ fn a_lying_peer_is_not_believed() {
     let (mut sender, receiver) = (Sender::new(), Share::new());
     sender.put("a", &noise(3 * BLOCK, 1));
     sender.put("small", &noise(3, 1));
-    let block = |id, index, len| ShareMessage::Block { id, index, bytes: vec![7; len] };
+    let block = |id, index, len| ShareMessage::Block { id, index, bytes: Bytes(vec![7; len]) };
     let outline = |id, count| ShareMessage::Outline { id, blocks: vec![Hash([7; 32]); count] };
     let gone = |id| ShareMessage::Gone { id };
     // (the file, honest answers before the lie, the lie, what is made of it)
@@ -302,7 +302,7 @@ fn answers_that_were_not_asked_for_are_left_aside() {
     link.start(sender.want("a", 1));
     let stray = [
         (peer("fs1"), ShareMessage::Gone { id: 7 }),
-        (peer("fs1"), ShareMessage::Block { id: 7, index: 0, bytes: vec![] }),
+        (peer("fs1"), ShareMessage::Block { id: 7, index: 0, bytes: Bytes(vec![]) }),
         (peer("fs3"), ShareMessage::Gone { id: 0 }),
         (peer("fs3"), ShareMessage::Outline { id: 0, blocks: vec![] }),
         (peer("fs1"), ShareMessage::CaughtUp { through: Seq(1) }),

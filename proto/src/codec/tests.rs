@@ -61,8 +61,13 @@ fn given_up(n: u64) -> Dot {
 }
 
 fn announce(record: Record, inline: Option<Vec<u8>>) -> Message {
-    let announcement =
-        Announcement { seq: Seq(1), path: path("a"), record, inline, moved_from: None };
+    let announcement = Announcement {
+        seq: Seq(1),
+        path: path("a"),
+        record,
+        inline: inline.map(Bytes),
+        moved_from: None,
+    };
     share(ShareMessage::Announce(vec![announcement]))
 }
 
@@ -101,7 +106,7 @@ fn the_greatest_legal_messages_pass() {
     let blocks = vec![Hash([1; 32]); OUTLINE_PAGE_MAX as usize];
     passes("outline", share(ShareMessage::Outline { id: 1, blocks }));
     let bytes = vec![0; BLOCK_LEN_MAX];
-    passes("block", share(ShareMessage::Block { id: 1, index: 0, bytes }));
+    passes("block", share(ShareMessage::Block { id: 1, index: 0, bytes: Bytes(bytes) }));
     let versions = (1..=VERSIONS_MAX as u64).map(|n| value(n, Content::Dir)).collect();
     passes("versions", announce(record(versions), None));
     // The longest record, with the bytes of a small file.
@@ -166,7 +171,7 @@ fn too_many_or_too_long() {
     let blocks = vec![Hash([1; 32]); OUTLINE_PAGE_MAX as usize + 1];
     breaks("block hashes in a frame", share(ShareMessage::Outline { id: 1, blocks }));
     let bytes = vec![0; BLOCK_LEN_MAX + 1];
-    breaks("bytes of a block", share(ShareMessage::Block { id: 1, index: 0, bytes }));
+    breaks("bytes of a block", share(ShareMessage::Block { id: 1, index: 0, bytes: Bytes(bytes) }));
 }
 
 #[test]

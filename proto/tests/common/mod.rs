@@ -6,8 +6,8 @@ use proptest::option;
 use proptest::prelude::*;
 use recsync_proto::hello::{Refusal, Versions};
 use recsync_proto::message::{
-    Ack, AckState, Announcement, BLOCKS_MAX, DigestEntry, DigestKind, FILE_SIZE_MAX, FileRef, Lane,
-    Moved, OUTLINE_PAGE_MAX, Open, Ping, ShareMessage, block_count,
+    Ack, AckState, Announcement, BLOCKS_MAX, Bytes, DigestEntry, DigestKind, FILE_SIZE_MAX,
+    FileRef, Lane, Moved, OUTLINE_PAGE_MAX, Open, Ping, ShareMessage, block_count,
 };
 use recsync_proto::path::RESERVED;
 use recsync_proto::{
@@ -39,7 +39,7 @@ fn share_message() -> impl Strategy<Value = ShareMessage> {
         (any::<u32>(), vec(hash(), 0..100))
             .prop_map(|(id, blocks)| ShareMessage::Outline { id, blocks }),
         (any::<u32>(), any::<u32>(), vec(any::<u8>(), 0..2_000))
-            .prop_map(|(id, index, bytes)| ShareMessage::Block { id, index, bytes }),
+            .prop_map(|(id, index, bytes)| ShareMessage::Block { id, index, bytes: Bytes(bytes) }),
         any::<u32>().prop_map(|id| ShareMessage::Gone { id }),
         (any::<u32>(), dir(), prop_oneof![Just(Vec::new()), component()])
             .prop_map(|(id, dir, after)| ShareMessage::GetDigests { id, dir, after }),
@@ -98,7 +98,7 @@ fn announcement() -> impl Strategy<Value = Announcement> {
             seq,
             path,
             record,
-            inline,
+            inline: inline.map(Bytes),
             moved_from,
         },
     )

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use recsync_proto::message::{Announcement, Lane, ShareMessage};
+use recsync_proto::message::{Announcement, Bytes, Lane, ShareMessage};
 use recsync_proto::record::hash_of;
 use recsync_proto::{Account, Content, Dot, Epoch, Hash, NodeName, Owner, SharePath};
 
@@ -875,7 +875,7 @@ impl World {
                     node.inbox.push_back(Input::Dirty { path: path.clone(), hint, noticed });
                 }
                 let inline = bytes.flatten();
-                let one = Announcement { seq, path, record, inline, moved_from };
+                let one = Announcement { seq, path, record, inline: inline.map(Bytes), moved_from };
                 self.send(of, &peer, lane, ShareMessage::Announce(vec![one]));
             }
             Effect::Send { peer, lane, message } => self.send(of, &peer, lane, message),

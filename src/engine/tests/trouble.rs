@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use recsync_proto::message::{Ack, AckState, Announcement, Lane, ShareMessage};
+use recsync_proto::message::{Ack, AckState, Announcement, Bytes, Lane, ShareMessage};
 
 use super::harness::{Dice, START_NS, What, World, file, node, path};
 use crate::engine::conflict::{Digits, copy_path};
@@ -885,7 +885,7 @@ fn bytes_that_are_not_what_they_should_be_are_fetched() {
         seq: announce.seq,
         path: announce.path,
         record: announce.record,
-        inline: Some(b"jello".to_vec()),
+        inline: Some(Bytes(b"jello".to_vec())),
         moved_from: None,
     }]);
     world.input(1, Input::Message { peer, lane, message });

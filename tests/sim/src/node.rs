@@ -18,7 +18,7 @@ use recsync::transfer::FetchOutput;
 use recsync::trash::{Returned, Seen};
 use recsync::tree::Kind;
 use recsync::{apply, observe, transfer, trash};
-use recsync_proto::message::{Announcement, Lane, ShareMessage};
+use recsync_proto::message::{Announcement, Bytes, Lane, ShareMessage};
 use recsync_proto::{Dot, Epoch, NodeName, Seq, SharePath};
 
 use crate::disk::{Disk, SimTree, find, lock};
@@ -622,7 +622,8 @@ impl Life {
                     }
                     bytes
                 });
-                let announcement = Announcement { seq, path, record, inline, moved_from };
+                let announcement =
+                    Announcement { seq, path, record, inline: inline.map(Bytes), moved_from };
                 say(ShareMessage::Announce(vec![announcement]));
             }
         }
