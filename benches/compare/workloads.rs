@@ -130,6 +130,7 @@ const CALL_EVERY: Duration = Duration::from_millis(100);
 /// Bytes a second of [`Workload::Limited`], each way.
 pub(crate) const LIMIT: u64 = 20_000 * KB;
 const LIMITED_FOR: Duration = Duration::from_secs(10);
+const TOUCHED_MAX: u64 = 16 << 30;
 
 impl Run<'_> {
     pub(crate) fn run(&self, workload: Workload) -> Result<Figures> {
@@ -282,6 +283,7 @@ impl Run<'_> {
             make(&scrap())?;
             fs::create_dir_all(&roots[1])?;
             rustix::fs::sync();
+            touch_memory();
             let wire = self.wire();
             figures.took = Some(match self.system {
                 Floor => {
@@ -317,6 +319,7 @@ impl Run<'_> {
             })?;
         }
         rustix::fs::sync();
+        touch_memory();
         let (before, wire) = (nodes.cost(), self.wire());
         let begun = Instant::now();
         nodes.start_node(1)?;
@@ -651,6 +654,18 @@ fn call(nodes: &Nodes, node: usize, number: u32, begun: Instant) -> Result<()> {
 /// A ledger that nobody reads.
 fn scrap() -> Arc<Ledger> {
     Arc::new(Ledger::new(Clock::start()))
+}
+
+/// Has the memory that the page cache gets next really be there. The host of a virtual machine may take back what the
+/// guest freed; who is given it then waits for every page, and chance would decide which system that is.
+fn touch_memory() {
+    let info = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let free = info.lines().find_map(|line| {
+        line.strip_prefix("MemFree:")?.split_whitespace().next()?.parse::<u64>().ok()
+    });
+    // Much more than is needed, since the kernel does not say which it will give.
+    let bytes = (free.unwrap_or(0) * 1024 / 2).min(TOUCHED_MAX);
+    drop(std::hint::black_box(vec![1_u8; usize::try_from(bytes).unwrap_or(0)]));
 }
 
 fn has_len(path: &Path, bytes: u64) -> bool {

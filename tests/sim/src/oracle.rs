@@ -331,10 +331,11 @@ impl Oracle {
             self.revive(path);
             // Whatever is left is what its users have to live with.
             self.closed.insert(digest);
-            if before.get(path).and_then(file) != Some(digest)
-                && let Some(instance) = self.instances.get_mut(&(path.clone(), digest))
-            {
-                instance.revived = true;
+            let was_whole = self.whole.contains(&(node.to_owned(), path.clone(), digest));
+            if !was_whole || before.get(path).and_then(file) != Some(digest) {
+                // Nobody here closed it so: that it stays is no matter of what became of the same bytes elsewhere,
+                // before or after.
+                self.instances.entry((path.clone(), digest)).or_default().revived = true;
             }
         }
     }
@@ -366,7 +367,7 @@ impl Oracle {
         let mut wrongs = Vec::new();
         for ((path, digest), instance) in &self.instances {
             let here = matches!(tree.get(path), Some(Seen { what: SeenBody::File(found, _), .. }) if found == digest);
-            if instance.contested {
+            if instance.contested || instance.puts == 0 {
                 continue;
             }
             if !instance.destroyed_at.is_empty() {
