@@ -157,11 +157,11 @@ impl Oracle {
             let is_own = of == path && !is_whole;
             instance.revived |= is_moved || in_doubt || is_own || is_of_any && of != path;
         }
-        if let Some(was) = self.left.get(&(node.to_owned(), path.to_vec(), digest))
-            && let Some(instance) = self.instances.get_mut(&(path.to_vec(), *was))
-        {
-            instance.destroyed_at.insert(node.to_owned());
-            instance.revived = true;
+        if let Some(was) = self.left.get(&(node.to_owned(), path.to_vec(), digest)).copied() {
+            for (_, instance) in self.standing_for(path, was) {
+                instance.destroyed_at.insert(node.to_owned());
+                instance.revived = true;
+            }
         }
         if self.overlooked.contains(&(node.to_owned(), path.to_vec(), digest)) {
             // The node takes them for bytes that it knows: those are what was taken away.
