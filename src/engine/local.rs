@@ -407,10 +407,9 @@ impl Engine {
         dirt: Dirt,
     ) -> Result<(), IndexError> {
         let mut entry = cx.entry(path)?;
-        let is_unheard = dirt.noticed == Noticed::Scan;
         let may_be_elsewhere = entry.via.is_some() || !self.peers.is_empty();
         let is_suspect = || is_suspect(entry.installed.as_ref(), look, self.doubting);
-        if is_unheard && may_be_elsewhere && is_suspect() {
+        if !dirt.heard && may_be_elsewhere && is_suspect() {
             return self.suspect(cx, path, entry, look, dirt);
         }
         let look = look.found();
@@ -925,7 +924,8 @@ impl Engine {
             for logged in batch {
                 let Some(here) = logged.entry.installed.clone() else { continue };
                 if logged.entry.record.is_tombstone() && !self.locked.contains(&logged.path) {
-                    let dirt = Dirt { hint: Hint::Written, noticed: Noticed::Scan, busy: 0 };
+                    let dirt =
+                        Dirt { hint: Hint::Written, noticed: Noticed::Scan, heard: false, busy: 0 };
                     self.written(cx, &logged.path, here, dirt)?;
                     self.reconsider(cx, &logged.path)?;
                 }

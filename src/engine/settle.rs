@@ -23,6 +23,9 @@ pub struct Dirt {
     pub hint: Hint,
     /// The last event that tells the age of the change.
     pub noticed: Noticed,
+    /// Whether the watcher saw it written, made, moved or removed: a mode or an owner that is set tells nothing of
+    /// its bytes.
+    pub heard: bool,
     /// Looks in a row that found it busy.
     pub busy: u32,
 }
@@ -47,15 +50,17 @@ fn line(noticed: Noticed) -> usize {
 impl Settle {
     /// Notes an event: the path is due at `due`, whatever it was due at before.
     pub fn mark(&mut self, path: SharePath, hint: Hint, noticed: Noticed, due: Duration) {
+        let heard = noticed != Noticed::Scan && hint != Hint::Attributes;
         let dirt = match self.paths.get(&path) {
             Some((dirt, _)) => Dirt {
                 // A deleted path that was created again is looked at as a created one, so the
                 // last of the two decides; within the kinds of writing the closest look does.
                 hint: strongest(dirt.hint, hint),
                 noticed: latest(dirt.noticed, noticed),
+                heard: dirt.heard || heard,
                 busy: 0,
             },
-            None => Dirt { hint, noticed, busy: 0 },
+            None => Dirt { hint, noticed, heard, busy: 0 },
         };
         self.put(path, dirt, due);
     }
@@ -76,7 +81,8 @@ impl Settle {
         let (dirt, due) = match self.paths.get(&path) {
             Some((since, due)) => {
                 let hint = strongest(dirt.hint, since.hint);
-                (Dirt { hint, noticed: latest(dirt.noticed, since.noticed), ..*since }, *due)
+                let noticed = latest(dirt.noticed, since.noticed);
+                (Dirt { hint, noticed, heard: dirt.heard || since.heard, ..*since }, *due)
             }
             None => (dirt, due),
         };

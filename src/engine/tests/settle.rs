@@ -85,30 +85,30 @@ fn what_a_scan_found_has_its_turns_in_a_storm_of_events() {
 #[test]
 fn an_event_makes_a_path_that_was_put_back_due_sooner() {
     let mut settle = Settle::default();
-    let dirt = Dirt { hint: Hint::Written, noticed: seen(0), busy: 3 };
+    let dirt = Dirt { hint: Hint::Written, noticed: seen(0), heard: true, busy: 3 };
     settle.put_back(path("a"), dirt, ms(60_000));
     settle.mark(path("a"), Hint::Attributes, seen(100), ms(120));
     let (_, dirt) = settle.take_due(ms(120), |_| true).unwrap();
-    assert_eq!(dirt, Dirt { hint: Hint::Written, noticed: seen(100), busy: 0 });
+    assert_eq!(dirt, Dirt { hint: Hint::Written, noticed: seen(100), heard: true, busy: 0 });
 }
 
 #[test]
 fn a_scan_finds_a_dirty_path_as_it_is() {
     let mut settle = Settle::default();
-    let dirt = Dirt { hint: Hint::Attributes, noticed: seen(0), busy: 3 };
+    let dirt = Dirt { hint: Hint::Attributes, noticed: seen(0), heard: true, busy: 3 };
     settle.put_back(path("a"), dirt, ms(60_000));
     settle.find(path("a"), Hint::Written, ms(0));
     settle.find(path("b"), Hint::Written, ms(0));
     assert_eq!(all(&mut settle, 59_999), [path("b")]);
     let (_, dirt) = settle.take_due(ms(60_000), |_| true).unwrap();
-    assert_eq!(dirt, Dirt { hint: Hint::Written, noticed: seen(0), busy: 3 });
+    assert_eq!(dirt, Dirt { hint: Hint::Written, noticed: seen(0), heard: true, busy: 3 });
 }
 
 #[test]
 fn what_is_put_back_yields_to_an_event_since() {
     let mut settle = Settle::default();
     settle.mark(path("a"), Hint::Created, seen(5), ms(25));
-    let dirt = Dirt { hint: Hint::Written, noticed: seen(0), busy: 1 };
+    let dirt = Dirt { hint: Hint::Written, noticed: seen(0), heard: true, busy: 1 };
     settle.put_back(path("a"), dirt, ms(2_000));
     let (_, dirt) = settle.take_due(ms(25), |_| true).unwrap();
     assert_eq!((dirt.hint, dirt.busy), (Hint::Created, 0));
@@ -118,13 +118,13 @@ fn what_is_put_back_yields_to_an_event_since() {
 #[test]
 fn what_is_put_back_has_an_event_since_look_as_closely() {
     let mut settle = Settle::default();
-    let dirt = Dirt { hint: Hint::Written, noticed: seen(0), busy: 1 };
+    let dirt = Dirt { hint: Hint::Written, noticed: seen(0), heard: true, busy: 1 };
     settle.mark(path("a"), Hint::Attributes, seen(5), ms(25));
     settle.find(path("b"), Hint::Attributes, ms(25));
     settle.put_back(path("a"), dirt, ms(2_000));
     settle.put_back(path("b"), dirt, ms(2_000));
     let mut next = || settle.take_due(ms(25), |_| true).unwrap();
-    let expected = |at| Dirt { hint: Hint::Written, noticed: seen(at), busy: 0 };
+    let expected = |at| Dirt { hint: Hint::Written, noticed: seen(at), heard: true, busy: 0 };
     assert_eq!([next(), next()], [(path("a"), expected(5)), (path("b"), expected(0))]);
 }
 
@@ -208,7 +208,7 @@ proptest! {
                     }
                 }
                 Move::PutBack(of, wait) => {
-                    let dirt = Dirt { hint: Hint::Written, noticed: seen(now), busy: 1 };
+                    let dirt = Dirt { hint: Hint::Written, noticed: seen(now), heard: true, busy: 1 };
                     settle.put_back(name(of), dirt, ms(now + wait));
                     match model.iter_mut().find(|(path, ..)| *path == name(of)) {
                         Some((.., found)) => *found = false,

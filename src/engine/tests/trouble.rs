@@ -345,6 +345,25 @@ fn what_the_disk_made_of_a_file_is_no_version() {
     }
 }
 
+/// Who sets its mode has not written to it.
+#[test]
+fn what_the_power_cut_left_is_no_version_though_its_mode_was_set_since() {
+    for runs_before in [0, 1, 2, 3, 4] {
+        let mut world = with_calls(1);
+        cut_short(&mut world, "d/0.wav", "ca");
+        world.restart(0);
+        world.nodes[0].engine.doubt_files();
+        for _ in 0..runs_before {
+            world.act();
+        }
+        world.chmod(0, "d/0.wav", 0o600);
+        world.settle();
+        world.check_quiet();
+        [0, 1].iter().for_each(|of| world.check_file(*of, "d/0.wav", "call 0"));
+        assert_eq!([0, 1].map(|of| world.nodes[of].conflicts()), [1, 1]);
+    }
+}
+
 /// A peer that knows of no acknowledgement tells again while the scan is under way.
 #[test]
 fn what_may_have_gone_with_the_machine_is_acknowledged_only_once_it_was_looked_at() {
