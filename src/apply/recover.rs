@@ -40,6 +40,10 @@ pub struct Recovered {
     /// Intents whose exchange was made: what was staged has been at their paths. Those that say so, as it is
     /// durable, stay until the path was looked at.
     pub exchanged: Vec<Intent>,
+    /// Intents of which nobody can tell any more whether their exchange was made: what it displaced is neither under
+    /// the temporary name nor where it was to go, or is another object by now. They stay until the path was looked at:
+    /// its bytes tell.
+    pub perhaps: Vec<Intent>,
     /// Intents that could not be settled, and are to be tried again ([`settle_again`]).
     pub unsettled: Vec<Intent>,
     /// Paths that may hold something else than the index knows: to be looked at.
@@ -61,10 +65,10 @@ impl Recovered {
 
     /// Returns what the engine of a running share is to be told of it ([`settle_again`]).
     pub fn inputs(self) -> Vec<Input> {
-        let Recovered { done, exchanged, unsettled, dirty, .. } = self;
+        let Recovered { done, exchanged, perhaps, unsettled, dirty, .. } = self;
         let unread = unsettled.into_iter().map(|intent| Input::Unreadable(intent.path));
-        let is_any = !exchanged.is_empty() || !done.is_empty();
-        let settled = is_any.then_some(Input::Settled { exchanged, done });
+        let is_any = !exchanged.is_empty() || !perhaps.is_empty() || !done.is_empty();
+        let settled = is_any.then_some(Input::Settled { exchanged, perhaps, done });
         let (hint, noticed) = (Hint::Written, Noticed::Scan);
         let dirty = dirty.into_iter().map(|path| Input::Dirty { path, hint, noticed });
         unread.chain(settled).chain(dirty).collect()
@@ -137,12 +141,8 @@ pub fn settle_again<T: Tree>(
     }
     let mut report = recovery.report;
     report.exchanged.retain(|intent| intent.made);
-    let settled: BTreeSet<u64> = report
-        .exchanged
-        .iter()
-        .map(|intent| intent.id)
-        .chain(report.done.iter().copied())
-        .collect();
+    let settled = report.exchanged.iter().chain(&report.perhaps).map(|intent| intent.id);
+    let settled: BTreeSet<u64> = settled.chain(report.done.iter().copied()).collect();
     report.unsettled = tried;
     report.unsettled.retain(|intent| !settled.contains(&intent.id));
     left.extend(report.unsettled.iter().cloned());
@@ -166,6 +166,13 @@ fn is_old<T: Tree>(tree: &T, name: &str, wall_ns: i64) -> bool {
     })
 }
 
+/// What is known of an operation's exchange.
+enum Exchange {
+    Made,
+    NotMade,
+    PerhapsMade,
+}
+
 struct Recovery<'a, T> {
     tree: &'a T,
     day: &'a str,
@@ -187,11 +194,12 @@ impl<'a, T: Tree> Recovery<'a, T> {
                 self.report.done.push(intent.id);
                 continue;
             }
-            let settled = if intent.made { Ok(true) } else { self.settle(&intent) };
+            let settled = if intent.made { Ok(Exchange::Made) } else { self.settle(&intent) };
             self.report.dirty.push(intent.path.clone());
             match settled {
-                Ok(true) => self.report.exchanged.push(intent),
-                Ok(false) => self.report.done.push(intent.id),
+                Ok(Exchange::Made) => self.report.exchanged.push(intent),
+                Ok(Exchange::PerhapsMade) => self.report.perhaps.push(intent),
+                Ok(Exchange::NotMade) => self.report.done.push(intent.id),
                 Err(error) => {
                     self.trouble(Place::Share(intent.path.clone()), error);
                     self.report.unsettled.push(intent);
@@ -202,8 +210,9 @@ impl<'a, T: Tree> Recovery<'a, T> {
         }
     }
 
-    /// True if what is staged took the place of the expected object before the crash.
-    fn settle(&mut self, intent: &Intent) -> Result<bool, TreeError> {
+    /// Puts what an operation left where it belongs, and tells whether what is staged took the place of the
+    /// expected object before the crash.
+    fn settle(&mut self, intent: &Intent) -> Result<Exchange, TreeError> {
         // Everything that an operation may have done before the crash is made durable too.
         self.touch(&Place::Share(intent.path.clone()));
         let temp = Place::Temp(exchanged_name(intent.id));
@@ -230,7 +239,11 @@ impl<'a, T: Tree> Recovery<'a, T> {
             Some(found) if found.kind == Kind::Dir => self.keep_in_trash(&temp, intent),
             Some(_) => self.keep_in_share(&temp, &intent.path, intent.id),
         }?;
-        Ok(came_out && intent.staged.is_some())
+        Ok(match intent.staged {
+            Some(_) if came_out => Exchange::Made,
+            Some(_) if left.is_none() => Exchange::PerhapsMade,
+            _ => Exchange::NotMade,
+        })
     }
 
     /// The exchange was made: moves the expected object on to where it was to go.
@@ -437,6 +450,7 @@ impl<'a, T: Tree> Recovery<'a, T> {
             self.report.exchanged.iter_mut().for_each(|intent| intent.made = true);
         } else {
             self.report.done.clear();
+            self.report.unsettled.append(&mut self.report.perhaps);
         }
     }
 }

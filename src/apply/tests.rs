@@ -1262,7 +1262,12 @@ fn what_was_staged_is_never_taken_for_a_local_change() {
         }
         assert_eq!(share.world(), before, "failed at step {step}");
         let recovered = recover_with(&share.tree, &index).unwrap();
-        assert_eq!((recovered.done, recovered.kept), (vec![ID], vec![]), "failed at step {step}");
+        assert_eq!(
+            (recovered.exchanged, recovered.kept),
+            (vec![], vec![]),
+            "failed at step {step}"
+        );
+        assert_eq!(recovered.unsettled, vec![], "failed at step {step}");
         assert_eq!((share.world(), left_over(&share)), (before, vec![]));
         if !faulty.was_met() {
             break;
@@ -1294,14 +1299,19 @@ fn what_was_put_in_doubt_before_a_crash_is_told_while_it_is_there() {
     index.write(&Write::Intent(intent.clone())).unwrap();
     let recovered = recover_with(&share.tree, &index).unwrap();
     let made = Intent { made: true, ..intent };
-    assert_eq!((recovered.done, recovered.exchanged), (vec![], vec![made]));
+    assert_eq!((recovered.done, recovered.exchanged), (vec![], vec![made.clone()]));
     assert_eq!(recovered.dirty, [share_path("a")]);
+    // Afterwards only the path itself can tell.
+    let intent = Intent { made: false, ..made };
+    let perhaps = |share: &Share| {
+        let recovered = recover_with(&share.tree, &index).unwrap();
+        assert_eq!((recovered.done, recovered.exchanged), (vec![], vec![]));
+        assert_eq!(recovered.perhaps, std::slice::from_ref(&intent));
+    };
     share.put_anew("a", USER);
-    let recovered = recover_with(&share.tree, &index).unwrap();
-    assert_eq!((recovered.done, recovered.exchanged), (vec![ID], vec![]));
+    perhaps(&share);
     share.remove("a");
-    let recovered = recover_with(&share.tree, &index).unwrap();
-    assert_eq!((recovered.done, recovered.exchanged), (vec![ID], vec![]));
+    perhaps(&share);
 }
 
 /// A start that is cut short before the path was looked at leaves the next one to tell of the exchange, whatever
@@ -1319,6 +1329,19 @@ fn an_exchange_is_told_at_each_start_until_its_intent_is_done() {
     share.tree.remove_private(&op.displaced.unwrap()).unwrap();
     let recovered = recover_with(&share.tree, &index).unwrap();
     assert_eq!((recovered.done, recovered.exchanged), (vec![], vec![made]));
+    assert_eq!(recovered.dirty, [share_path("a")]);
+}
+
+/// Nor that it was not: what is at the path tells.
+#[test]
+fn what_came_out_and_was_taken_away_since_does_not_tell_of_the_exchange() {
+    let (share, op) = scenarios()[5].begin();
+    let index = index_during(&op);
+    done(one(run(&share.tree, vec![op.clone()]), ID));
+    share.tree.remove_private(&op.displaced.unwrap()).unwrap();
+    let recovered = recover_with(&share.tree, &index).unwrap();
+    assert_eq!((recovered.done, recovered.exchanged), (vec![], vec![]));
+    assert_eq!(recovered.perhaps, index.intents().unwrap());
     assert_eq!(recovered.dirty, [share_path("a")]);
 }
 

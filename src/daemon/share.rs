@@ -244,7 +244,7 @@ pub(super) fn run(
         node: setup.settings.node.clone(),
         epoch: store.epoch(),
     };
-    engine.take_exchanged(recovered.exchanged, recovered.unsettled);
+    engine.take_exchanged(recovered.exchanged, recovered.perhaps, recovered.unsettled);
     let rules = setup.settings.rules();
     let new_rules = store.rules()?.as_ref() != Some(&rules);
     if new_rules {

@@ -68,15 +68,33 @@ impl Wanted {
 #[derive(Debug)]
 pub(super) struct Exchanged {
     intent: Intent,
-    is_certain: bool,
+    known: Known,
+}
+
+/// What recovery knows of an exchange.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Known {
+    /// It was made; if that is durable, its intent says so, and goes with the look at the path.
+    Made,
+    /// Nothing is left to be done, and nothing but the path tells whether it was made.
+    Perhaps,
+    /// Something may be left under its temporary name.
+    Unsettled,
 }
 
 impl Engine {
     /// Notes what the runs before this one have exchanged, and may have, by the intents that they left; each path
     /// is to be looked at.
-    pub fn take_exchanged(&mut self, exchanged: Vec<Intent>, unsettled: Vec<Intent>) {
-        for (intents, is_certain) in [(unsettled, false), (exchanged, true)] {
-            let of_path = |intent: Intent| (intent.path.clone(), Exchanged { intent, is_certain });
+    pub fn take_exchanged(
+        &mut self,
+        exchanged: Vec<Intent>,
+        perhaps: Vec<Intent>,
+        unsettled: Vec<Intent>,
+    ) {
+        let all =
+            [(unsettled, Known::Unsettled), (perhaps, Known::Perhaps), (exchanged, Known::Made)];
+        for (intents, known) in all {
+            let of_path = |intent: Intent| (intent.path.clone(), Exchanged { intent, known });
             self.exchanged.extend(intents.into_iter().map(of_path));
         }
     }
@@ -85,7 +103,7 @@ impl Engine {
     pub(super) fn settle_later(&mut self, cx: &mut Cx<'_>, id: u64) -> Result<(), IndexError> {
         let intent = cx.index.intents()?.into_iter().find(|intent| intent.id == id);
         if let Some(intent) = intent {
-            self.take_exchanged(Vec::new(), vec![intent.clone()]);
+            self.take_exchanged(Vec::new(), Vec::new(), vec![intent.clone()]);
             // So that it is scanned, and again for as long as that settles nothing.
             self.unreadable(cx, &intent.path);
             cx.effects.push(Effect::Settle(intent));
@@ -94,19 +112,21 @@ impl Engine {
     }
 
     /// Notes what has become of unsettled intents: whether the exchange of one was made is
-    /// known now. It stays until its path was looked at.
+    /// known now, or will never be. It stays until its path was looked at.
     pub(super) fn settled(
         &mut self,
         cx: &mut Cx<'_>,
         exchanged: Vec<Intent>,
+        perhaps: Vec<Intent>,
         done: &[u64],
     ) -> Result<(), IndexError> {
-        for intent in exchanged {
+        let made = exchanged.into_iter().map(|intent| (intent, Known::Made));
+        for (intent, known) in made.chain(perhaps.into_iter().map(|it| (it, Known::Perhaps))) {
             let id = intent.id;
             let waiting = self.exchanged.get_mut(&intent.path).filter(|it| it.intent.id == id);
             let write = match waiting {
                 Some(waiting) => {
-                    *waiting = Exchanged { intent: intent.clone(), is_certain: true };
+                    *waiting = Exchanged { intent: intent.clone(), known };
                     Write::Intent(intent)
                 }
                 None => Write::IntentDone(id),
@@ -248,10 +268,10 @@ impl Engine {
         path: &SharePath,
         look: &Look,
     ) -> Result<Option<Installed>, IndexError> {
-        let Some(Exchanged { intent, is_certain }) = self.exchanged.remove(path) else {
+        let Some(Exchanged { intent, known }) = self.exchanged.remove(path) else {
             return Ok(None);
         };
-        if intent.made {
+        if intent.made || known == Known::Perhaps {
             cx.index.write(&Write::IntentDone(intent.id))?;
         }
         let Intent { expect, staged: Some(put), .. } = intent else { return Ok(None) };
@@ -264,7 +284,9 @@ impl Engine {
                 Some(installed(put, fingerprint, owner.as_ref()))
             }
             // How it was is not known, and of no account: its content is another one, or gone.
-            _ => before.filter(|_| is_certain).map(|before| Installed { content: put, ..before }),
+            _ => before
+                .filter(|_| known == Known::Made)
+                .map(|before| Installed { content: put, ..before }),
         })
     }
 

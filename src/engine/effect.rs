@@ -117,6 +117,8 @@ pub enum Input {
     Settled {
         /// Those whose exchange was made, durably.
         exchanged: Vec<Intent>,
+        /// Those of which nobody can tell that any more.
+        perhaps: Vec<Intent>,
         /// Numbers of the others.
         done: Vec<u64>,
     },

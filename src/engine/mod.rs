@@ -349,7 +349,9 @@ impl Engine {
             Input::Scan(dir) => self.scan(&mut cx, dir),
             Input::Scanned(dir) => self.scanned(&cx, &dir),
             Input::Unreadable(path) => self.unreadable(&cx, &path),
-            Input::Settled { exchanged, done } => self.settled(&mut cx, exchanged, &done)?,
+            Input::Settled { exchanged, perhaps, done } => {
+                self.settled(&mut cx, exchanged, perhaps, &done)?;
+            }
             Input::Decide { confirm } => self.decide(&mut cx, confirm)?,
             Input::Room { bytes } => self.room(bytes),
             Input::Tick => {}

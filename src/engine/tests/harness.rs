@@ -804,7 +804,7 @@ impl World {
         node.index.commit().unwrap();
         let engine = Engine::new(node.settings.clone(), &node.index, node.next_op, fresh);
         node.engine = engine.unwrap();
-        node.engine.take_exchanged(exchanged, unsettled);
+        node.engine.take_exchanged(exchanged, Vec::new(), unsettled);
         self.scan(of);
     }
 

@@ -99,7 +99,7 @@ fn what_an_operation_could_neither_do_nor_undo_is_settled_while_the_node_runs() 
     assert_eq!(world.nodes[1].index.intents().unwrap(), intents, "the next start needs it");
     world.check_file(1, "call.wav", "hello again");
 
-    world.input(1, Input::Settled { exchanged: vec![], done: vec![op.id] });
+    world.input(1, Input::Settled { exchanged: vec![], perhaps: vec![], done: vec![op.id] });
     world.settle();
     assert_eq!(world.nodes[1].index.intents().unwrap(), vec![]);
     world.check_file(1, "call.wav", "hello again");
@@ -1734,7 +1734,10 @@ fn an_exchange_that_recovery_sees_late_is_told_until_its_path_was_looked_at() {
         world.restart(1);
         world.run_for(SECOND);
         assert_eq!(intents(&world), [intent]);
-        world.input(1, Input::Settled { exchanged: vec![made.clone()], done: vec![] });
+        world.input(
+            1,
+            Input::Settled { exchanged: vec![made.clone()], perhaps: vec![], done: vec![] },
+        );
         world.run_for(SECOND);
         assert_eq!(intents(&world), if is_looked_at_first { vec![] } else { vec![made] });
         see(&mut world);
@@ -1745,6 +1748,45 @@ fn an_exchange_that_recovery_sees_late_is_told_until_its_path_was_looked_at() {
         world.check_quiet();
         world.check_absent(0, "call.wav");
         assert!(intents(&world).is_empty());
+    }
+}
+
+/// What came out was taken away before the next start, so that nothing tells of the exchange but what is at the path.
+#[test]
+fn what_an_exchange_that_nobody_can_tell_of_has_put_is_no_version_of_the_users() {
+    for (is_made, is_settled_late) in [(true, false), (true, true), (false, false), (false, true)] {
+        let mut world = World::pair();
+        world.write(0, "call.wav", "hello");
+        world.settle();
+        world.write(0, "call.wav", "hello again");
+        let call = path("call.wav");
+        let of_call = |job: &Effect| matches!(job, Effect::Apply { op, .. } if op.path == call);
+        if is_made {
+            hold(&mut world, 1, of_call);
+        } else {
+            while !world.nodes[1].ops().iter().any(|op| op.path == call && op.expect.is_some()) {
+                assert!(world.step(world.now + SECOND), "it does not come");
+            }
+        }
+        let intent = world.nodes[1].index.intents().unwrap().remove(0);
+        world.nodes[1].disk.hides_temp = true;
+        blind(&mut world, "call.wav");
+        world.restart(1);
+        world.run_for(SECOND);
+        world.remove(0, "call.wav");
+        world.run_for(SECOND);
+        let settled =
+            Input::Settled { exchanged: vec![], perhaps: vec![intent.clone()], done: vec![] };
+        if is_settled_late {
+            see(&mut world);
+            world.run_for(SECOND);
+        }
+        world.input(1, settled);
+        see(&mut world);
+        world.settle();
+        world.check_quiet();
+        [0, 1].iter().for_each(|of| world.check_absent(*of, "call.wav"));
+        assert_eq!(world.nodes[1].index.intents(), Ok(vec![]));
     }
 }
 

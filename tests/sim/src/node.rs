@@ -237,7 +237,7 @@ impl Node {
             engine.doubt_files();
         }
         let unsettled = recovered.unsettled.clone();
-        engine.take_exchanged(recovered.exchanged, recovered.unsettled);
+        engine.take_exchanged(recovered.exchanged, recovered.perhaps, recovered.unsettled);
         let (watcher, reports) = Watcher::start(&tree, watch_room);
         let mut life = Life {
             tree,
