@@ -892,13 +892,24 @@ impl Engine {
         if let Some(hash) = brought {
             self.wake_twins(cx, hash)?;
         }
-        for blocked in self.blocked.remove(&path).unwrap_or_default() {
+        std::iter::once(&path).chain(&others).try_for_each(|path| self.wake_below(cx, path))
+    }
+
+    /// Starts what waited for a name above it to be let go.
+    pub(super) fn wake_below(
+        &mut self,
+        cx: &mut Cx<'_>,
+        path: &SharePath,
+    ) -> Result<(), IndexError> {
+        for blocked in self.blocked.remove(path).unwrap_or_default() {
             match blocked {
                 Blocked::Path(path, bytes) => self.reconsider_with(cx, &path, bytes)?,
                 Blocked::Move { from, to } => {
                     self.locked.remove(&from);
                     self.locked.remove(&to);
                     self.move_or_put(cx, &from, &to, None)?;
+                    self.wake_below(cx, &from)?;
+                    self.wake_below(cx, &to)?;
                 }
             }
         }

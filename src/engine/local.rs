@@ -375,7 +375,8 @@ impl Engine {
         let Some(Rename { to, object, dirt }) = rename else { return Ok(()) };
         self.locked.remove(&to);
         self.written(cx, &to, object, dirt)?;
-        self.reconsider(cx, &to)
+        self.reconsider(cx, &to)?;
+        self.wake_below(cx, &to)
     }
 
     /// The old name is gone and the new name holds its inode and its bytes: a rename.
@@ -396,7 +397,8 @@ impl Engine {
         self.deleted(cx, from, dirt)?;
         self.moves.insert(seq, from.clone());
         self.reconsider(cx, &to)?;
-        self.reconsider(cx, from)
+        self.reconsider(cx, from)?;
+        self.wake_below(cx, &to)
     }
 
     fn absorb_look(

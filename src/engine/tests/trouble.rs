@@ -293,6 +293,36 @@ fn a_rename_is_one_though_a_scan_misses_the_old_name_meanwhile() {
     assert!(ops.iter().any(|op| matches!(op.action, Action::Move { .. })), "{ops:?}");
 }
 
+/// What is to be put below a name waits as long as it may be the new one of a renamed file.
+#[test]
+fn what_waits_below_a_name_that_may_be_a_renamed_files_goes_on_when_that_is_known() {
+    for (is_renamed, is_replaced) in [(true, false), (false, false), (true, true), (false, true)] {
+        let mut world = with_calls(1);
+        world.cut(0, 1);
+        world.mkdir(0, "new");
+        world.write(0, "new/b.wav", "another call");
+        world.run_only(0, world.now + SECOND);
+        world.rename(1, "d/0.wav", "new");
+        let old = path("d/0.wav");
+        let looks_at_old = |job: &Effect| matches!(job, Effect::Look { path, .. } if *path == old);
+        let answer = hold(&mut world, 1, looks_at_old);
+        if !is_renamed {
+            world.write(1, "d/0.wav", "call 0");
+        }
+        world.link(0, 1);
+        world.run_for(SECOND);
+        if is_replaced {
+            // Then nothing has to be changed at the name itself.
+            world.remove(1, "new");
+            world.mkdir(1, "new");
+        }
+        world.input(1, answer);
+        world.settle();
+        world.check_quiet();
+        [0, 1].iter().for_each(|of| world.check_file(*of, "new/b.wav", "another call"));
+    }
+}
+
 /// Leaves of the first node's file what a power cut may: unheard.
 fn cut_short(world: &mut World, text: &str, left: &str) {
     let now = world.nodes[0].disk.objects.get_mut(&path(text)).unwrap();
