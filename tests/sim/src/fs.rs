@@ -53,6 +53,8 @@ struct Object {
     /// What a power cut leaves of a file's bytes and of the attributes.
     durable_bytes: Arc<Vec<u8>>,
     durable_attributes: Attributes,
+    /// What the last sync that did not fail said is on the disk.
+    told_bytes: Arc<Vec<u8>>,
     /// How far a sync commits the journal, with and without the inode's own changes.
     sync_through: u64,
     datasync_through: u64,
@@ -489,12 +491,13 @@ impl Fs {
     /// Makes a file's bytes (and size) durable.
     pub fn sync_data(&mut self, id: Id) {
         let object = self.object_mut(id);
-        if let Body::File(bytes) = &object.body
-            && !object.poisoned
-        {
-            object.durable_bytes = Arc::clone(bytes);
-            if std::mem::take(&mut object.resized) {
-                object.durable_attributes = object.attributes;
+        if let Body::File(bytes) = &object.body {
+            object.told_bytes = Arc::clone(bytes);
+            if !object.poisoned {
+                object.durable_bytes = Arc::clone(bytes);
+                if std::mem::take(&mut object.resized) {
+                    object.durable_attributes = object.attributes;
+                }
             }
         }
         let through = object.datasync_through;
@@ -520,8 +523,9 @@ impl Fs {
         self.object(id).poisoned
     }
 
-    /// True if the last power cut came when a file's bytes, overwritten in place, were on the disk, and its
-    /// new times were not: it has other bytes than before, and looks as before.
+    /// True if the last power cut left a file that has other bytes than a sync said are on the disk, and looks as it
+    /// did then: its bytes, overwritten in place, were on the disk and its new times were not, or an earlier sync had
+    /// failed and dropped them.
     pub fn is_rotten(&self, id: Id) -> bool {
         self.object(id).rotten
     }
@@ -622,8 +626,8 @@ impl Fs {
                     let left = survivor(bytes, &object.durable_bytes, rng);
                     *bytes = if is_old_size { Arc::clone(&object.durable_bytes) } else { left };
                     object.rotten = object.attributes == object.durable_attributes
-                        && bytes.len() == object.durable_bytes.len()
-                        && *bytes != object.durable_bytes;
+                        && bytes.len() == object.told_bytes.len()
+                        && *bytes != object.told_bytes;
                 }
                 Body::Dir(names) => {
                     *names = self.durable_names.get(id).cloned().unwrap_or_default();
@@ -636,6 +640,7 @@ impl Fs {
         for object in self.objects.values_mut() {
             if let Body::File(bytes) = &object.body {
                 object.durable_bytes = Arc::clone(bytes);
+                object.told_bytes = Arc::clone(bytes);
             }
             object.durable_attributes = object.attributes;
         }
@@ -707,6 +712,7 @@ impl Fs {
                 body,
                 attributes,
                 durable_bytes: Arc::default(),
+                told_bytes: Arc::default(),
                 durable_attributes: attributes,
                 sync_through: 0,
                 datasync_through: 0,

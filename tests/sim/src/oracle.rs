@@ -127,7 +127,7 @@ impl Oracle {
             let instance = self.instances.entry((path.to_vec(), digest)).or_default();
             if !instance.destroyed_at.is_empty() {
                 // What became of it before is no evidence that anyone has it now.
-                self.shipped.remove(&(path.to_vec(), digest));
+                self.shipped.retain(|(of, it)| *it != digest || !stands_for(of, path));
             }
             instance.len = bytes.len();
             instance.puts += 1;
@@ -402,8 +402,7 @@ impl Oracle {
 
     /// True if recsync has put a content there, or beside as a conflict copy.
     fn is_shipped(&self, path: &[u8], digest: Digest) -> bool {
-        let beside = |of: &[u8]| is_conflict_copy(of) && family(of) == family(path);
-        self.shipped.iter().any(|(of, shipped)| *shipped == digest && (of == path || beside(of)))
+        self.shipped.iter().any(|(of, shipped)| *shipped == digest && stands_for(of, path))
     }
 
     fn compare(&mut self, nodes: &[(String, Picture)]) {
@@ -440,6 +439,11 @@ impl Oracle {
     pub fn is_closed(&self, bytes: &[u8]) -> bool {
         self.closed.contains(&digest(bytes))
     }
+}
+
+/// True if what recsync puts at `of` is, or may be, the copy of what users had put at a path.
+fn stands_for(of: &[u8], path: &[u8]) -> bool {
+    of == path || is_conflict_copy(of) && family(of) == family(path)
 }
 
 /// Returns the share's tree as users see it.
