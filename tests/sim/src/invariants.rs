@@ -100,8 +100,8 @@ pub fn acked(node: &Node, peer: &Node, ack: &Ack) -> Option<String> {
         let loser = version::loser(&here.record, &value.content).unwrap_or(value);
         // One that was there may be gone by the time that this is said.
         let was_kept = |copy: &SharePath| {
-            let copy = entry(&node.index, copy);
-            !copy.record.context.is_empty() && !copy.pending
+            let there = entry(&node.index, copy);
+            holds(copy) || !there.record.context.is_empty() && !there.pending
         };
         lives
             && !value.content.is_dir()
