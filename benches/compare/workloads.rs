@@ -663,8 +663,12 @@ fn touch_memory() {
     let free = info.lines().find_map(|line| {
         line.strip_prefix("MemFree:")?.split_whitespace().next()?.parse::<u64>().ok()
     });
+    let Some(free) = free else {
+        println!("SKIPPED touching memory: /proc/meminfo does not say how much is free");
+        return;
+    };
     // Much more than is needed, since the kernel does not say which it will give.
-    let bytes = (free.unwrap_or(0) * 1024 / 2).min(TOUCHED_MAX);
+    let bytes = (free * 1024 / 2).min(TOUCHED_MAX);
     drop(std::hint::black_box(vec![1_u8; usize::try_from(bytes).unwrap_or(0)]));
 }
 

@@ -142,7 +142,7 @@ fn decode_exact<T: bincode::Decode<()>>(bytes: &[u8]) -> Result<T, CodecError> {
     }
 }
 
-/// As a `Vec<u8>`, which would be decoded into room that is filled with zeros first.
+/// As a `Vec<u8>`, which would be decoded into room that is filled with zeros first. From a slice only, as all here is.
 impl<Context> Decode<Context> for Bytes {
     fn decode<D: Decoder<Context = Context>>(decoder: &mut D) -> Result<Self, DecodeError> {
         let len = u64::decode(decoder)?;

@@ -24,7 +24,7 @@ use crate::index::{IndexError, IndexRead, Intent, Write};
 use crate::observe::{ReadError, hash};
 use crate::sys::Failpoint;
 use crate::transfer::{transfer_name, transfer_of};
-use crate::tree::{Kind, Place, RootError, Tree, TreeError, Writer, trash_place};
+use crate::tree::{Fingerprint, Kind, Place, RootError, Tree, TreeError, Writer, trash_place};
 
 /// Interrupted transfers are kept this long, by their ctime: whoever fetches the same bytes again
 /// goes on from there.
@@ -41,8 +41,8 @@ pub struct Recovered {
     /// durable, stay until the path was looked at.
     pub exchanged: Vec<Intent>,
     /// Intents of which nobody can tell any more whether their exchange was made: what it displaced is neither under
-    /// the temporary name nor where it was to go, or is another object by now. They stay until the path was looked at:
-    /// its bytes tell.
+    /// the temporary name nor where it was to go, nor at the path, or it is another object by now. They stay until the
+    /// path was looked at: its bytes tell.
     pub perhaps: Vec<Intent>,
     /// Intents that could not be settled, and are to be tried again ([`settle_again`]).
     pub unsettled: Vec<Intent>,
@@ -220,30 +220,42 @@ impl<'a, T: Tree> Recovery<'a, T> {
         if displaced.is_some() {
             self.touch(&intent.displaced);
         }
-        let came_out = left.or(displaced).is_some_and(|it| is_same_object(&intent.expect, &it));
-        match left {
-            None => self.check_displaced(intent),
-            Some(found) if is_same_object(&intent.expect, &found) => {
-                self.finish(intent, &temp, found.kind)
+        let is_expected = |it: &Fingerprint| is_same_object(&intent.expect, it);
+        let exchange = match left {
+            None => {
+                self.check_displaced(intent)?;
+                let at_path = || self.stat(&Place::Share(intent.path.clone()));
+                match displaced.filter(is_expected) {
+                    Some(_) => Exchange::Made,
+                    None if at_path()?.as_ref().is_some_and(is_expected) => Exchange::NotMade,
+                    None => Exchange::PerhapsMade,
+                }
+            }
+            Some(found) if is_expected(&found) => {
+                self.finish(intent, &temp, found.kind)?;
+                Exchange::Made
             }
             // It may have been in the share, and have been opened there: once it is closed its bytes tell.
             Some(found) if writer_at(self.tree, &temp, found.kind)? == Writer::Some => {
-                Err(TreeError::Io("somebody writes to what was staged".to_owned()))
+                return Err(TreeError::Io("somebody writes to what was staged".to_owned()));
             }
             Some(found) if self.holds(&temp, intent.staged.as_ref())? => {
                 if self.stat(&temp)? != Some(found) {
                     return Err(TreeError::Io("what was staged has changed just now".to_owned()));
                 }
-                self.drop_staged(intent, &temp)
+                self.drop_staged(intent, &temp)?;
+                Exchange::NotMade
             }
-            Some(found) if found.kind == Kind::Dir => self.keep_in_trash(&temp, intent),
-            Some(_) => self.keep_in_share(&temp, &intent.path, intent.id),
-        }?;
-        Ok(match intent.staged {
-            Some(_) if came_out => Exchange::Made,
-            Some(_) if left.is_none() => Exchange::PerhapsMade,
-            _ => Exchange::NotMade,
-        })
+            // It came out of an exchange, which may have been taken back.
+            Some(found) => {
+                match found.kind {
+                    Kind::Dir => self.keep_in_trash(&temp, intent)?,
+                    _ => self.keep_in_share(&temp, &intent.path, intent.id)?,
+                }
+                Exchange::PerhapsMade
+            }
+        };
+        Ok(if intent.staged.is_some() { exchange } else { Exchange::NotMade })
     }
 
     /// The exchange was made: moves the expected object on to where it was to go.
@@ -405,7 +417,7 @@ impl<'a, T: Tree> Recovery<'a, T> {
         Ok(())
     }
 
-    fn stat(&self, place: &Place) -> Result<Option<crate::tree::Fingerprint>, TreeError> {
+    fn stat(&self, place: &Place) -> Result<Option<Fingerprint>, TreeError> {
         match self.tree.stat(place) {
             Ok(found) => Ok(Some(found)),
             Err(TreeError::NotFound) => Ok(None),

@@ -36,7 +36,7 @@ pub enum Local {
 /// True if a look may show what became of a file on the disk, rather than what somebody did to it.
 /// It has other bytes than were known to be there, under the very stat; and, if the machine `went_down`,
 /// it became empty or shorter, or its end is zeros, or it has other bytes under the mtime that it had.
-/// To be asked only of files that nobody was seen to change.
+/// To be asked only of files that nobody was seen to write.
 pub fn is_suspect(installed: Option<&Installed>, look: &Look, went_down: bool) -> bool {
     let (look, hollow) = match look {
         Look::Hollow(found) => (&**found, true),

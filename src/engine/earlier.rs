@@ -8,7 +8,8 @@
 //!
 //! What has replaced something has its intent, and recovery sees that the exchange was made: then whoever changed
 //! or removed it since knew it. So has what ended in doubt and nobody has looked at since, and what could neither be
-//! done nor undone.
+//! done nor undone. Where recovery cannot see it, the bytes of what was to be put there tell, in another inode than it
+//! was to replace.
 //!
 //! **Invariant:** only what a peer has told of and this node was to put there, found with the bytes and the mtime that
 //! it was to have (a directory with the mode, by a scan, where the watcher saw nobody); forgotten when it
@@ -23,7 +24,7 @@ use super::retry::RETRIES_MAX;
 use super::settle::Dirt;
 use super::{Cx, Engine, version};
 use crate::index::{Entry, IndexError, Installed, Intent, Unnoted, Write};
-use crate::tree::Fingerprint;
+use crate::tree::{Fingerprint, Place};
 
 /// What is remembered of one path, at most.
 const WANTED_MAX: usize = 8;
@@ -94,8 +95,13 @@ impl Engine {
         let all =
             [(unsettled, Known::Unsettled), (perhaps, Known::Perhaps), (exchanged, Known::Made)];
         for (intents, known) in all {
-            let of_path = |intent: Intent| (intent.path.clone(), Exchanged { intent, known });
-            self.exchanged.extend(intents.into_iter().map(of_path));
+            for intent in intents {
+                // The latest tells what is there.
+                let later = |it: &Exchanged| it.intent.id > intent.id;
+                if !self.exchanged.get(&intent.path).is_some_and(later) {
+                    self.exchanged.insert(intent.path.clone(), Exchanged { intent, known });
+                }
+            }
         }
     }
 
@@ -274,13 +280,18 @@ impl Engine {
         if intent.made || known == Known::Perhaps {
             cx.index.write(&Write::IntentDone(intent.id))?;
         }
-        let Intent { expect, staged: Some(put), .. } = intent else { return Ok(None) };
+        let Intent { expect, displaced, staged: Some(put), .. } = intent else { return Ok(None) };
         let before = cx.entry(path)?.installed;
         if before.as_ref().is_some_and(|before| before.fingerprint != expect) {
             return Ok(None);
         }
+        // What is staged is made anew: in the inode that it was to replace it is somebody's own.
+        let replaces = displaced != Place::Share(path.clone());
+        let is_theirs = |found: &Fingerprint| replaces && found.same_inode(&expect);
         Ok(match look.found() {
-            Look::Found { content, fingerprint, owner } if *content == put => {
+            Look::Found { content, fingerprint, owner }
+                if *content == put && !is_theirs(fingerprint) =>
+            {
                 Some(installed(put, fingerprint, owner.as_ref()))
             }
             // How it was is not known, and of no account: its content is another one, or gone.

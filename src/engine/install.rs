@@ -908,8 +908,12 @@ impl Engine {
                     self.locked.remove(&from);
                     self.locked.remove(&to);
                     self.move_or_put(cx, &from, &to, None)?;
-                    self.wake_below(cx, &from)?;
-                    self.wake_below(cx, &to)?;
+                    // What waits below one that is taken again waits on.
+                    for name in [&from, &to] {
+                        if !self.locked.contains(name) {
+                            self.wake_below(cx, name)?;
+                        }
+                    }
                 }
             }
         }

@@ -23,8 +23,8 @@ pub struct Dirt {
     pub hint: Hint,
     /// The last event that tells the age of the change.
     pub noticed: Noticed,
-    /// Whether the watcher saw it written, made, moved or removed: a mode or an owner that is set tells nothing of
-    /// its bytes.
+    /// Whether the watcher saw it written, made, moved or removed: a mode, an owner or an mtime that is set tells
+    /// nothing of its bytes.
     pub heard: bool,
     /// Looks in a row that found it busy.
     pub busy: u32,

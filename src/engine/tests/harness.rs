@@ -112,6 +112,8 @@ pub(super) struct Disk {
     pub(super) unreadable: BTreeSet<SharePath>,
     /// Whether an exchange was made cannot be seen at a start.
     pub(super) hides_temp: bool,
+    /// What came out of exchanges is gone: nothing tells a start whether they were made.
+    pub(super) tells_nothing: bool,
     /// It may not give files away: new ones belong to this account.
     pub(super) bound_to: Option<u32>,
 }
@@ -787,12 +789,14 @@ impl World {
             Place::Share(put) if put == path => node.disk.is_expected(path, expect),
             _ => node.disk.exchanged.contains(id),
         };
-        let (mut exchanged, mut unsettled) = (Vec::new(), Vec::new());
+        let [mut exchanged, mut perhaps, mut unsettled] = [const { Vec::new() }; 3];
         for mut intent in node.index.intents().unwrap() {
             let (path, hint, noticed) = (intent.path.clone(), Hint::Written, Noticed::Scan);
             node.inbox.push_back(Input::Dirty { path, hint, noticed });
             if node.disk.hides_temp && !intent.made {
                 unsettled.push(intent);
+            } else if node.disk.tells_nothing && !intent.made {
+                perhaps.push(intent);
             } else if was_made(&intent) {
                 intent.made = true;
                 node.index.write(&Write::Intent(intent.clone())).unwrap();
@@ -804,7 +808,7 @@ impl World {
         node.index.commit().unwrap();
         let engine = Engine::new(node.settings.clone(), &node.index, node.next_op, fresh);
         node.engine = engine.unwrap();
-        node.engine.take_exchanged(exchanged, Vec::new(), unsettled);
+        node.engine.take_exchanged(exchanged, perhaps, unsettled);
         self.scan(of);
     }
 

@@ -1799,19 +1799,17 @@ fn what_an_exchange_that_nobody_can_tell_of_has_put_is_no_version_of_the_users()
             }
         }
         let intent = world.nodes[1].index.intents().unwrap().remove(0);
-        world.nodes[1].disk.hides_temp = true;
+        let disk = &mut world.nodes[1].disk;
+        (disk.hides_temp, disk.tells_nothing) = (is_settled_late, !is_settled_late);
         blind(&mut world, "call.wav");
         world.restart(1);
         world.run_for(SECOND);
         world.remove(0, "call.wav");
         world.run_for(SECOND);
-        let settled =
-            Input::Settled { exchanged: vec![], perhaps: vec![intent.clone()], done: vec![] };
         if is_settled_late {
-            see(&mut world);
-            world.run_for(SECOND);
+            let settled = Input::Settled { exchanged: vec![], perhaps: vec![intent], done: vec![] };
+            world.input(1, settled);
         }
-        world.input(1, settled);
         see(&mut world);
         world.settle();
         world.check_quiet();

@@ -63,7 +63,7 @@ struct Object {
     resized: bool,
     /// A failed fsync has dropped the dirty pages: later ones succeed and keep nothing.
     poisoned: bool,
-    /// The last power cut left other bytes than were on the disk, and the stat that was.
+    /// The last power cut left other bytes than a sync said are on the disk, and the stat that was.
     rotten: bool,
     /// The name it has, or had last.
     parent: Option<(Id, Vec<u8>)>,

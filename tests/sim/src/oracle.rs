@@ -158,9 +158,11 @@ impl Oracle {
             instance.revived |= is_moved || in_doubt || is_own || is_of_any && of != path;
         }
         if let Some(was) = self.left.get(&(node.to_owned(), path.to_vec(), digest)).copied() {
-            for (_, instance) in self.standing_for(path, was) {
-                instance.destroyed_at.insert(node.to_owned());
-                instance.revived = true;
+            for of in std::iter::once(path.to_vec()).chain(original(path)) {
+                if let Some(instance) = self.instances.get_mut(&(of, was)) {
+                    instance.destroyed_at.insert(node.to_owned());
+                    instance.revived = true;
+                }
             }
         }
         if self.overlooked.contains(&(node.to_owned(), path.to_vec(), digest)) {
