@@ -417,10 +417,11 @@ impl<'a, T: Tree> Recovery<'a, T> {
         Ok(())
     }
 
+    /// Looks at a place; none if there is nothing, be it that a name above it is no directory by now.
     fn stat(&self, place: &Place) -> Result<Option<Fingerprint>, TreeError> {
         match self.tree.stat(place) {
             Ok(found) => Ok(Some(found)),
-            Err(TreeError::NotFound) => Ok(None),
+            Err(TreeError::NotFound | TreeError::WrongKind) => Ok(None),
             Err(error) => Err(error),
         }
     }

@@ -1346,6 +1346,21 @@ fn what_came_out_and_was_taken_away_since_does_not_tell_of_the_exchange() {
     assert_eq!(recovered.dirty, [share_path("a")]);
 }
 
+#[test]
+fn an_intent_whose_directory_has_become_a_file_is_settled() {
+    let (share, op) = scenarios()[5].begin();
+    share.put("d/a", USER);
+    let (path, expect) = (share_path("d/a"), Some(share.stat("d/a")));
+    let op = Op { path: path.clone(), expect, displaced: Some(trash(&path)), ..op };
+    let index = index_during(&op);
+    share.remove("d/a");
+    share.remove_dir("d");
+    share.put("d", USER);
+    let recovered = recover_with(&share.tree, &index).unwrap();
+    assert_eq!((recovered.unsettled, recovered.done), (vec![], vec![]));
+    assert_eq!(recovered.perhaps, index.intents().unwrap());
+}
+
 /// Whether the exchange was made cannot be told while what came out cannot be looked at.
 #[test]
 fn an_intent_that_cannot_be_settled_is_told() {
