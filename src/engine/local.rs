@@ -374,8 +374,11 @@ impl Engine {
     fn rename_off(&mut self, cx: &mut Cx<'_>, rename: Option<Rename>) -> Result<(), IndexError> {
         let Some(Rename { to, object, dirt }) = rename else { return Ok(()) };
         self.locked.remove(&to);
-        self.written(cx, &to, object, dirt)?;
-        self.reconsider(cx, &to)?;
+        // Its directory may be gone since it was looked at: then it is looked at again.
+        if !self.parent_first(cx, &to, dirt)? {
+            self.written(cx, &to, object, dirt)?;
+            self.reconsider(cx, &to)?;
+        }
         self.wake_below(cx, &to)
     }
 
@@ -388,6 +391,11 @@ impl Engine {
     ) -> Result<(), IndexError> {
         let Rename { to, mut object, dirt } = rename;
         self.locked.remove(&to);
+        if self.parent_first(cx, &to, dirt)? {
+            self.deleted(cx, from, dirt)?;
+            self.reconsider(cx, from)?;
+            return self.wake_below(cx, &to);
+        }
         if let Some(was) = cx.entry(from)?.installed
             && was.fingerprint.same_owner(&object.fingerprint)
         {

@@ -323,6 +323,34 @@ fn what_waits_below_a_name_that_may_be_a_renamed_files_goes_on_when_that_is_know
     }
 }
 
+/// A new name that waited for the look at the old one may be gone by then, with its directory.
+#[test]
+fn what_waited_to_be_known_as_renamed_is_not_found_below_a_file() {
+    for is_renamed in [false, true] {
+        let mut world = with_calls(1);
+        world.mkdir(0, "new");
+        world.settle();
+        world.rename(0, "d/0.wav", "new/b");
+        if !is_renamed {
+            world.write(0, "d/0.wav", "call 0");
+        }
+        let old = path("d/0.wav");
+        let looks_at_old = |job: &Effect| matches!(job, Effect::Look { path, .. } if *path == old);
+        let answer = hold(&mut world, 0, looks_at_old);
+        world.remove(0, "new/b");
+        world.remove(0, "new");
+        world.write(0, "new", "a file");
+        world.run_for(SECOND);
+        world.input(0, answer);
+        world.settle();
+        world.check_quiet();
+        for of in [0, 1] {
+            world.check_file(of, "new", "a file");
+            assert_eq!(world.nodes[of].conflicts(), 0, "renamed: {is_renamed}");
+        }
+    }
+}
+
 /// Leaves of the first node's file what a power cut may: unheard.
 fn cut_short(world: &mut World, text: &str, left: &str) {
     let now = world.nodes[0].disk.objects.get_mut(&path(text)).unwrap();

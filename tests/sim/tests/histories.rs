@@ -49,6 +49,7 @@ const ONCE_WRONG: &[(&str, &[u64])] = &[
     ("what an earlier run had exchanged was forgotten with the next one", &[3_054_578, 3_060_096]),
     ("a directory that was taken back was kept, and so was what an exchange had put", &[3_063_145]),
     ("a copy of which a peer had a newer version counted as lacking", &[13_070_432]),
+    ("a file was found below another one, and made it give way", &[15_075_551]),
     ("what waited below the supposed new name of a renamed file was forgotten", &[11_008_178]),
     (
         "a content that was put again was taken for shipped as the copy that it was then",
