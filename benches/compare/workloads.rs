@@ -14,10 +14,10 @@ use recsync::sys::Clock;
 use serde_json::Value;
 
 use crate::floor::{self, Tls};
-use crate::peers;
 use crate::process::Process;
 use crate::systems::{Nodes, System};
 use crate::{Args, Result};
+use crate::{page, peers};
 
 /// One kind of work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
@@ -659,11 +659,7 @@ fn scrap() -> Arc<Ledger> {
 /// Has the memory that the page cache gets next really be there. The host of a virtual machine may take back what the
 /// guest freed; who is given it then waits for every page, and chance would decide which system that is.
 fn touch_memory() {
-    let info = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let free = info.lines().find_map(|line| {
-        line.strip_prefix("MemFree:")?.split_whitespace().next()?.parse::<u64>().ok()
-    });
-    let Some(free) = free else {
+    let Some(free) = page::memory_kib("MemFree:") else {
         println!("SKIPPED touching memory: /proc/meminfo does not say how much is free");
         return;
     };

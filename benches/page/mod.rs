@@ -22,9 +22,6 @@ pub(crate) fn machine(dir: &Path) -> String {
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
-    let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let memory =
-        memory.lines().next().and_then(|line| line.split_whitespace().nth(1)?.parse::<f64>().ok());
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let mount = std::process::Command::new("df").arg("--output=fstype").arg(dir).output();
@@ -32,11 +29,17 @@ pub(crate) fn machine(dir: &Path) -> String {
     format!(
         "{cpus} CPUs ({}), {:.0} GB of memory, {}, Linux {}. Load before the run: {}.",
         model.map_or("unknown", |(_, model)| model),
-        memory.unwrap_or(0.0) / 1e6,
+        memory_kib("MemTotal:").unwrap_or(0) as f64 / 1e6,
         mount.unwrap_or_default(),
         kernel.trim(),
         load.split_whitespace().next().unwrap_or("unknown"),
     )
+}
+
+/// Returns what the kernel says of the machine's memory under a name, in KiB.
+pub(crate) fn memory_kib(name: &str) -> Option<u64> {
+    let info = fs::read_to_string("/proc/meminfo").ok()?;
+    info.lines().find_map(|line| line.strip_prefix(name)?.split_whitespace().next()?.parse().ok())
 }
 
 /// Where the tables are.

@@ -89,9 +89,7 @@ pub(super) fn switch<T: Tree>(
         (Action::Remove, _) => remove(tree, op),
         (Action::Move { from, from_expect, mtime_ns, mode, owner }, _) => {
             let dress = Dress { mode: *mode, mtime_ns: Some(*mtime_ns), owner: owner.as_ref() };
-            let above =
-                if op.expect.is_none() { make_above(tree, &op.path, &mut made) } else { Ok(()) };
-            above.and_then(|()| rename(tree, op, from, from_expect, dress))
+            rename(tree, op, from, from_expect, dress, &mut made)
         }
         (Action::Metadata { mode, mtime_ns, owner }, _) => {
             let dress = Dress { mode: *mode, mtime_ns: *mtime_ns, owner: owner.as_ref() };
@@ -376,10 +374,12 @@ fn rename<T: Tree>(
     from: &SharePath,
     from_expect: &Fingerprint,
     dress: Dress<'_>,
+    made: &mut Vec<Made>,
 ) -> Result<Switched<T::File>, Undone> {
     if op.expect.is_some() {
         return Err(bug("a rename cannot replace"));
     }
+    make_above(tree, &op.path, made)?;
     let (from, path) = (Place::Share(from.clone()), Place::Share(op.path.clone()));
     expect_at(tree, &from, from_expect)?;
     tree.rename(&from, &path).map_err(refused)?;

@@ -35,8 +35,6 @@ const STOP_WAIT: Duration = Duration::from_secs(8);
 const STATUS_WAIT: Duration = Duration::from_secs(10);
 /// Lines of a daemon's log that are kept to explain its end.
 const SAID_MAX: usize = 10;
-/// Warnings, and [`events::LOOKED_FOR`]: nothing else is written.
-const LOG_LEVEL: &str = "warn,recsync::telemetry::events::looked_for=debug";
 
 /// Two daemons; both are ended when this is dropped.
 #[derive(Debug)]
@@ -221,7 +219,7 @@ impl Daemon {
         let mut child = Command::new(program)
             .arg("--config")
             .arg(dir.join("recsync.toml"))
-            .args(["--log-format", "json", "--log-level", LOG_LEVEL, "run"])
+            .args(["--log-format", "json", "--log-level", &log_level(), "run"])
             .current_dir(&dir)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -346,6 +344,11 @@ struct Fields {
     path: Option<String>,
 }
 
+/// Warnings, and [`events::LOOKED_FOR`]: nothing else is written.
+fn log_level() -> String {
+    format!("warn,{}=debug", events::LOOKED_FOR)
+}
+
 /// Reads a daemon's log to its end.
 fn listen(log: impl Read, node: usize, ledger: &Ledger, said: &Mutex<VecDeque<String>>) {
     for line in BufReader::new(log).lines().map_while(Result::ok) {
@@ -404,7 +407,7 @@ mod tests {
         let bytes = Bytes::default();
         let writer = bytes.clone();
         let json = tracing_subscriber::fmt::layer().json().with_writer(move || writer.clone());
-        let filter: tracing_subscriber::filter::Targets = LOG_LEVEL.parse().unwrap();
+        let filter: tracing_subscriber::filter::Targets = log_level().parse().unwrap();
         let subscriber = tracing_subscriber::registry().with(json.with_filter(filter));
         tracing::subscriber::with_default(subscriber, act);
         std::mem::take(&mut *bytes.0.lock().unwrap())

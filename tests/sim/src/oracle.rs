@@ -220,11 +220,8 @@ impl Oracle {
     ) -> impl Iterator<Item = (&[u8], &mut Instance)> {
         let is_moved = self.moved.contains(&(path.to_vec(), digest));
         let from = self.moved_from.get(&(path.to_vec(), digest)).cloned().unwrap_or_default();
-        let (is_copy, path) = (is_conflict_copy(path), path.to_vec());
-        let stands = move |of: &[u8]| {
-            let is_name = if is_copy { family(of) == family(&path) } else { of == path };
-            is_name || from.contains(of)
-        };
+        let path = path.to_vec();
+        let stands = move |of: &[u8]| stands_for(&path, of) || from.contains(of);
         let of_it = self
             .instances
             .iter_mut()
